@@ -1,0 +1,55 @@
+# Needs make and one Python >= 3.11. PYTHON is tried in order; the first that is new enough makes .venv.
+PYTHON ?= python3.13 python3.12 python3.11 python3
+PORT ?= 8000
+
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help install run test check fix
+.NOTPARALLEL:
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: .venv/stamp-dev ## make .venv with everything needed to work here
+
+run: .venv/stamp-run ## serve the chat page on http://127.0.0.1:8000 (another port: make run PORT=9000)
+	@$(BIN)/tailrace serve --host 127.0.0.1 --port $(PORT)
+
+test: .venv/stamp-dev ## run every test (some of them: make test ARGS=tests/unit)
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/stamp-dev ## check format, lint, layers and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+fix: .venv/stamp-dev ## repair what a tool can repair, and format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+$(BIN)/python:
+	@for python in $(PYTHON); do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Making .venv with $$python ($$("$$python" --version))"; \
+	    exec "$$python" -m venv --clear .venv; \
+	  fi; \
+	done; \
+	echo "No Python >= 3.11 with venv among: $(PYTHON)." >&2; \
+	echo "Name one with: make PYTHON=/path/to/python3. On Debian and Ubuntu venv is in the package python3-venv." >&2; \
+	exit 1
+
+# The server alone needs no tools, so that the first `make run` is short.
+.venv/stamp-run: pyproject.toml $(BIN)/python
+	@echo "Installing tailrace into .venv"
+	@$(PIP) --editable '.[cli]'
+	@touch $@
+
+# `--group` needs pip 25.1. What this installs is enough to run the server too.
+.venv/stamp-dev: pyproject.toml $(BIN)/python
+	@echo "Installing tailrace and its tools into .venv"
+	@$(PIP) --upgrade 'pip>=25.1'
+	@$(PIP) --editable '.[all]' --group dev
+	@touch .venv/stamp-run $@

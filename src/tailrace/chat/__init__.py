@@ -1,0 +1,1 @@
+"""The reference app: a chat server built on public names only."""

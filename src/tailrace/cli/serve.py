@@ -1,0 +1,55 @@
+"""`tailrace serve`: the chat server, or an application of one's own, on a server that drains and exits with 0."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tailrace import Tailrace
+from tailrace.chat import demo
+from tailrace.chat.app import create_app
+from tailrace.cli.target import TargetError, is_asgi, load_target
+from tailrace.errors import StoreError
+from tailrace.web.server import serve as serve_app
+
+__all__ = ["serve"]
+
+
+def serve(  # noqa: PLR0913  one parameter for each option
+    target: Annotated[
+        str | None, typer.Argument(metavar="[MODULE:ATTR]", help="An agent or an ASGI application; default: the demo.")
+    ] = None,
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    store: Annotated[str, typer.Option(metavar="URL", help="Where runs are kept.")] = "memory://",
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model behind the built-in agent.")] = "demo",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    grace_seconds: Annotated[float, typer.Option(min=0, help="How long a stop may take.")] = 10.0,
+) -> None:
+    """Serve the chat: POST /chat, the runs under /runs, a page at http://HOST:PORT."""
+    console = Console(stderr=True)
+    try:
+        app = _application(target, store=store, model=model, workers=workers, grace_seconds=grace_seconds)
+    except (TargetError, StoreError, typer.BadParameter) as error:
+        console.print(f"[red]tailrace:[/red] {error}")
+        raise typer.Exit(2) from error
+    console.print(f"tailrace serves [bold]{target or 'the demo, which is scripted and not an LLM'}[/bold]")
+    # The server's own patience begins when the drain has ended, so it gets a rest that is small but enough.
+    serve_app(app, host=host, port=port, grace_seconds=1.0)
+
+
+def _application(
+    target: str | None, *, store: str, model: str, workers: int, grace_seconds: float
+) -> Any:  # noqa: ANN401  any ASGI application
+    if workers > 1:
+        # Each process would have logs of its own, and a reload would find its run in one of them only.
+        raise typer.BadParameter("memory:// cannot be shared: more than one worker needs a store that is")
+    if model != "demo":
+        raise typer.BadParameter(f"no model named {model!r}: this version has 'demo'")
+    agent = demo.demo if target is None else load_target(target)
+    if is_asgi(agent):
+        return agent
+    tail = Tailrace(store)
+    tail.drain_seconds = grace_seconds
+    return create_app(agent, tail)

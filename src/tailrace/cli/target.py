@@ -1,0 +1,58 @@
+"""What `module:attr` names: an ASGI application to serve as it is, or an agent to put behind the chat server."""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from tailrace.chat.app import AgentLike
+
+__all__ = ["TargetError", "is_asgi", "load_target"]
+
+
+class TargetError(Exception):
+    """`module:attr` does not lead to something that can be served; the text says why."""
+
+
+def load_target(target: str) -> Any:  # noqa: ANN401  whatever the module holds
+    """Import `module:attr`, looking in the current folder too.
+
+    Raises:
+        TargetError: Not in that form, no such module or attribute, or nothing that can be called.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if not (module_name and colon and attribute):
+        raise TargetError(f"{target!r} is not of the form module:attr")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        found = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise
+        raise TargetError(f"no module named {module_name!r}") from error
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise TargetError(f"{module_name!r} has no {attribute!r}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise TargetError(f"{target!r} is a {type(found).__name__}, which is neither an application nor an agent")
+    return cast("AgentLike", found)
+
+
+def is_asgi(target: Any) -> bool:  # noqa: ANN401  whatever the module holds
+    """Whether it takes `(scope, receive, send)`; an agent takes one message."""
+    function = target if inspect.isroutine(target) else type(target).__call__
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    required = [
+        parameter
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
+    ]
+    return len(required) - (not inspect.isroutine(target)) == 3  # noqa: PLR2004  scope, receive, send

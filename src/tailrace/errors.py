@@ -1,0 +1,273 @@
+"""Every error tailrace raises on purpose. Each carries a stable `code` and its facts as attributes; nobody parses messages.
+
+TailraceError
+├── FrameInvalidError      a frame cannot be written: a line break in a field that has one line, a bad retry delay
+├── FrameTooLargeError     a peer sent a frame beyond the limit
+├── CursorInvalidError     a `Last-Event-ID` that is no cursor
+├── EventInvalidError      bytes that are no event, or an event that breaks a rule of the vocabulary
+├── DialectNotFoundError   no dialect of that name
+├── SourceInvalidError     a source is, or yielded, something that is no event
+├── KeyInvalidError        an idempotency key or run id that cannot be used
+├── NoRunError             `emit` outside a run
+├── RunClosedError         `emit` after the run has ended
+├── RunLimitError          a run reached its bound on events or bytes
+├── BufferFullError        the store is behind: too much of the run waits for its acknowledgement
+├── RunFailedError         a run ended otherwise than completed, and its result was asked for
+├── DrainingError          no new runs: the process is shutting down
+├── SendTimeoutError       a reader took nothing for the send timeout
+└── StoreError             the log store refused or could not be reached
+    ├── StoreUnavailableError  no answer; whether the write happened is unknown, the same write may be repeated
+    ├── FencedError            another producer owns the run, or it is sealed: stop writing
+    ├── GapError               the store's log ends before what the producer thinks was acknowledged
+    ├── FingerprintError       the idempotency key was used for a different request
+    └── RunNotFoundError       unknown, expired, or another owner's run
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "BufferFullError",
+    "CursorInvalidError",
+    "DialectNotFoundError",
+    "DrainingError",
+    "EventInvalidError",
+    "FencedError",
+    "FingerprintError",
+    "FrameInvalidError",
+    "FrameTooLargeError",
+    "GapError",
+    "KeyInvalidError",
+    "NoRunError",
+    "RunClosedError",
+    "RunFailedError",
+    "RunLimitError",
+    "RunNotFoundError",
+    "SendTimeoutError",
+    "SourceInvalidError",
+    "StoreError",
+    "StoreUnavailableError",
+    "TailraceError",
+]
+
+_SHOWN_CHARACTERS = 64
+
+
+class TailraceError(Exception):
+    """Base of every error below.
+
+    Attributes:
+        code: Stable slug, safe on the wire.
+        retryable: Whether the same call may succeed later.
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+
+class FrameInvalidError(TailraceError):
+    """The frame cannot be written without changing its meaning; `reason` says why."""
+
+    code = "frame_invalid"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class FrameTooLargeError(TailraceError):
+    """A frame grew beyond `limit_bytes` before it ended."""
+
+    code = "frame_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(f"frame is larger than {limit_bytes} bytes")
+
+
+class CursorInvalidError(TailraceError):
+    """The text is not a cursor; `text` is what the client sent, cut to 64 characters."""
+
+    code = "cursor_invalid"
+
+    def __init__(self, text: str) -> None:
+        self.text = text[:_SHOWN_CHARACTERS]
+        super().__init__(f"not a cursor: {self.text!r}")
+
+
+class EventInvalidError(TailraceError):
+    """The bytes are no event, or the event breaks a rule of the vocabulary; `reason` says which."""
+
+    code = "event_invalid"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class DialectNotFoundError(TailraceError):
+    """There is no dialect called `name` (cut to 64 characters)."""
+
+    code = "dialect_not_found"
+
+    def __init__(self, name: str) -> None:
+        self.name = name[:_SHOWN_CHARACTERS]
+        super().__init__(f"no dialect named {self.name!r}")
+
+
+class SourceInvalidError(TailraceError):
+    """A source is, or yielded, something that is no event; `type_name` names it."""
+
+    code = "source_invalid"
+
+    def __init__(self, type_name: str, expected: str) -> None:
+        self.type_name = type_name
+        super().__init__(f"got {type_name}, expected {expected}")
+
+
+class KeyInvalidError(TailraceError):
+    """The idempotency key or run id cannot be used; `reason` says why."""
+
+    code = "key_invalid"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class NoRunError(TailraceError):
+    """`emit` was called outside a producing context."""
+
+    code = "no_run"
+
+    def __init__(self) -> None:
+        super().__init__("emit() was called outside a run: call it from a source, or from a tool that a source calls")
+
+
+class RunClosedError(TailraceError):
+    """The run `run_id` has ended: nothing can be added to its log."""
+
+    code = "run_closed"
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__("the run has ended")
+
+
+class RunLimitError(TailraceError):
+    """The run reached its bound; `bound` is `max_events`, `max_bytes` or `event_bytes`, `limit` its value."""
+
+    code = "limit"
+
+    def __init__(self, bound: str, limit: int) -> None:
+        self.bound = bound
+        self.limit = limit
+        super().__init__(f"the run reached {bound} = {limit}")
+
+
+class BufferFullError(TailraceError):
+    """More than `limit_bytes` of the run wait for the store's acknowledgement."""
+
+    code = "buffer_full"
+    retryable = True
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(f"more than {limit_bytes} bytes wait for the store")
+
+
+class RunFailedError(TailraceError):
+    """The run has no result.
+
+    Attributes:
+        run_id: The run.
+        status: `failed`, `cancelled`, `interrupted` or `paused`.
+        failure: The code of `run.failed`, or the reason of the other endings.
+        message: Public-safe sentence.
+    """
+
+    code = "run_failed"
+
+    def __init__(self, run_id: str, *, status: str, failure: str, message: str = "") -> None:
+        self.run_id = run_id
+        self.status = status
+        self.failure = failure
+        self.message = message
+        super().__init__(f"the run {status} ({failure}){': ' if message else ''}{message}")
+
+
+class DrainingError(TailraceError):
+    """The process is shutting down and starts no new runs."""
+
+    code = "draining"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the server is restarting")
+
+
+class SendTimeoutError(TailraceError):
+    """The reader took nothing for `timeout_seconds`."""
+
+    code = "send_timeout"
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        super().__init__(f"the reader took nothing for {timeout_seconds} s")
+
+
+class StoreError(TailraceError):
+    """Base of what a log store answers instead of an acknowledgement."""
+
+    code = "store"
+
+
+class StoreUnavailableError(StoreError):
+    """The store gave no answer; the outcome is unknown and the same write may be repeated."""
+
+    code = "store_unavailable"
+    retryable = True
+
+    def __init__(self, reason: str = "no answer") -> None:
+        self.reason = reason
+        super().__init__(f"the log store is unavailable: {reason}")
+
+
+class FencedError(StoreError):
+    """Another producer owns `run_id`, or it is sealed: the writer must stop."""
+
+    code = "fenced"
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__("the run belongs to another producer or is sealed")
+
+
+class GapError(StoreError):
+    """The write does not continue the log; `last` is the last number the store has."""
+
+    code = "gap"
+    retryable = True
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        super().__init__(f"the log ends at {last}")
+
+
+class FingerprintError(StoreError):
+    """The key of `run_id` was used before for a request with another fingerprint."""
+
+    code = "conflict"
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__("the idempotency key was used for a different request")
+
+
+class RunNotFoundError(StoreError):
+    """No such run for this caller: unknown, expired or another owner's, which are not told apart."""
+
+    code = "run_not_found"
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__("no such run")

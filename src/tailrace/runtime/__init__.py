@@ -1,0 +1,1 @@
+"""The runtime: what outlives a request and knows no HTTP."""

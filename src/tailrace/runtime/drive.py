@@ -1,0 +1,259 @@
+"""Driving a source: from its first step to its closing, in the event loop or, for a sync source, on a thread.
+
+Whatever happens, the source is closed here: by the code that stepped it, in the place where it was stepped.
+"""
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any
+
+from tailrace.errors import RunClosedError
+from tailrace.events import Event, Terminal
+from tailrace.runtime.limits import Limits
+from tailrace.runtime.log import EntryLog
+from tailrace.runtime.producer import FINAL_STATES, Producer
+from tailrace.runtime.source import discard, open_source, to_event
+
+__all__ = ["SourceThreads", "drive"]
+
+_logger = logging.getLogger("tailrace")
+
+
+class SourceThreads:
+    """The bound on threads that sync sources run on, and the count of those that were given up.
+
+    Attributes:
+        abandoned: Threads that are still inside a source whose run has ended.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Allow `limit` threads at a time, and as many abandoned ones beside them."""
+        self.abandoned = 0
+        self._limit = limit
+        self._free = limit
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def run(self, target: Callable[[], None], stop: Callable[[], None], patience_seconds: float) -> None:
+        """Run `target` on a daemon thread and wait for it; when cancelled, call `stop` and be patient.
+
+        Raises:
+            CancelledError: This task was cancelled. The thread has ended, or is counted as abandoned.
+        """
+        await self._acquire()
+        slot = _Slot(self)
+        thread = _Thread(target, asyncio.get_running_loop(), slot.thread_ended)
+        try:
+            await asyncio.shield(thread.ended)
+        except asyncio.CancelledError:
+            stop()
+            await asyncio.wait({thread.ended}, timeout=patience_seconds)
+            if not thread.ended.done():
+                slot.abandon()
+            raise
+
+    async def _acquire(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Let the next sync source begin."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    @property
+    def may_abandon(self) -> bool:
+        """Whether one more stuck thread may be replaced by a fresh one."""
+        return self.abandoned <= self._limit
+
+
+class _Slot:
+    """One thread's place among the allowed ones; given back once."""
+
+    def __init__(self, threads: SourceThreads) -> None:
+        self._threads = threads
+        self._abandoned = False
+        self._held = True
+
+    def abandon(self) -> None:
+        self._abandoned = True
+        self._threads.abandoned += 1
+        if self._threads.may_abandon:
+            self._give_back()
+
+    def thread_ended(self) -> None:
+        if self._abandoned:
+            self._threads.abandoned -= 1
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._held:
+            self._held = False
+            self._threads.release()
+
+
+class _Thread:
+    """Runs `target` and resolves `ended` in the loop, with the exception if there was one."""
+
+    def __init__(
+        self, target: Callable[[], None], loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]
+    ) -> None:
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._target = target
+        self._loop = loop
+        self._on_end = on_end
+        threading.Thread(target=self._run, name="tailrace-source", daemon=True).start()
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._target()
+        except BaseException as caught:  # noqa: BLE001  handed over to the task that waits
+            error = caught
+        try:
+            self._loop.call_soon_threadsafe(self._end, error)
+        except RuntimeError:
+            _logger.debug("a source's thread outlived its event loop")
+
+    def _end(self, error: BaseException | None) -> None:
+        self._on_end()
+        if self.ended.done():
+            return
+        if isinstance(error, Exception):
+            self.ended.set_exception(error)
+            # An abandoned thread's exception has no reader; asking for it once keeps the loop quiet.
+            self.ended.exception()
+        elif error is not None:
+            self.ended.set_exception(RuntimeError(f"the source raised {type(error).__name__}"))
+            self.ended.exception()
+        else:
+            self.ended.set_result(None)
+
+
+async def drive(source: object, producer: Producer, log: EntryLog, *, threads: SourceThreads, limits: Limits) -> Terminal | None:
+    """Run a source to its end and close it.
+
+    Returns:
+        The terminal event it yielded, or `None` if it just ended.
+
+    Raises:
+        CancelledError: The run was told to stop.
+        Exception: Whatever the source raised, or said wrong.
+    """
+    try:
+        opened = await open_source(source)
+        if isinstance(opened, AsyncIterable):
+            return await _drive_async(opened, producer, log, limits)
+        return await _drive_sync(opened, producer, threads, limits)
+    except SystemExit as error:
+        # Let through, it would end the server's loop and every other run with it.
+        raise RuntimeError("the source raised SystemExit") from error
+
+
+async def _drive_async(
+    iterable: AsyncIterable[Any], producer: Producer, log: EntryLog, limits: Limits
+) -> Terminal | None:
+    iteration = aiter(iterable)
+    taken = 0
+    try:
+        async for item in iteration:
+            event = to_event(item)
+            if event is None:
+                continue
+            terminal = _take(event, producer)
+            if terminal is not None:
+                return terminal
+            taken += 1
+            # The first event goes out at once; after that a source that never waits must let others run.
+            if taken == 1 or taken % limits.turn_events == 0:
+                await asyncio.sleep(0)
+            while producer.full:
+                await log.changed()
+        return None
+    finally:
+        for closable in (iteration,) if iteration is iterable else (iteration, iterable):
+            await _close(closable, limits.patience_seconds)
+
+
+async def _close(closable: object, patience_seconds: float) -> None:
+    """Close the source and wait for it, even if this task is cancelled meanwhile, but not for ever."""
+    closing = asyncio.ensure_future(discard(closable))
+    try:
+        async with asyncio.timeout(patience_seconds):
+            await asyncio.shield(closing)
+    except TimeoutError:
+        _logger.warning("a source took more than %s s to close and was left to itself", patience_seconds)
+        closing.cancel()
+    except Exception:
+        _logger.exception("a source failed while it was being closed")
+
+
+async def _drive_sync(
+    iterable: Iterable[Any], producer: Producer, threads: SourceThreads, limits: Limits
+) -> Terminal | None:
+    steps = _SyncSteps(iterable, producer)
+    # A context of its own: the task's is entered by the loop whenever it likes, which a thread must not collide with.
+    context = contextvars.copy_context()
+    await threads.run(lambda: context.run(steps.run), steps.stop, limits.patience_seconds)
+    return steps.terminal
+
+
+class _SyncSteps:
+    """Steps a sync source on one thread until it ends, raises, or is told to stop."""
+
+    def __init__(self, iterable: Iterable[Any], producer: Producer) -> None:
+        self.terminal: Terminal | None = None
+        self._iterable = iterable
+        self._producer = producer
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def run(self) -> None:
+        iteration = iter(self._iterable)
+        try:
+            for item in iteration:
+                if self._stopped.is_set():
+                    return
+                event = to_event(item)
+                if event is not None:
+                    self.terminal = _take(event, self._producer)
+                if self.terminal is not None or not self._room():
+                    return
+        except RunClosedError:
+            _logger.debug("a source went on after its run had ended")
+        finally:
+            for closable in (iteration, self._iterable):
+                close = getattr(closable, "close", None)
+                if callable(close):
+                    close()
+
+    def _room(self) -> bool:
+        """Wait while the store is behind; False if the run was stopped meanwhile."""
+        while self._producer.full and not self._stopped.wait(0.01):
+            continue
+        return not self._stopped.is_set()
+
+
+def _take(event: Event, producer: Producer) -> Terminal | None:
+    if type(event) in FINAL_STATES:
+        return event  # type: ignore[return-value]  # the keys of FINAL_STATES are the terminal events
+    producer.take(event)
+    return None

@@ -1,0 +1,208 @@
+"""The producer of one run: it owns the numbers. What a source yields and what its tools `emit` become entries here.
+
+Both ways in take the same lock, so the order in the log is the order of the calls, from whatever thread.
+"""
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from tailrace import events
+from tailrace.errors import BufferFullError, EventInvalidError, NoRunError, RunClosedError, RunLimitError
+from tailrace.events import Entry, Event, encode_record
+from tailrace.runtime.clock import Clock
+from tailrace.runtime.ids import IdFiller
+from tailrace.runtime.limits import Limits
+from tailrace.runtime.log import EntryLog
+from tailrace.stores.contract import OPEN
+
+__all__ = ["FINAL_STATES", "Producer", "emit", "producing"]
+
+#: The final state under which a store keeps a run, by its terminal event.
+FINAL_STATES: dict[type, int] = {
+    events.RunCompleted: 1,
+    events.RunFailed: 2,
+    events.RunCancelled: 3,
+    events.RunInterrupted: 4,
+    events.RunPaused: 5,
+}
+
+_producing: contextvars.ContextVar["Producer"] = contextvars.ContextVar("tailrace_producing")
+
+
+def emit(event: Event) -> None:
+    """Add an event to the run that this code is called from: a tool deep in a source's stack, a thread it started.
+
+    Never blocks and may be called from any thread. Emitted and yielded events stand in the log in the order of the
+    calls.
+
+    Raises:
+        NoRunError: Not called from within a source.
+        RunClosedError: The run has ended.
+        RunLimitError: The run reached its bound; it ends as failed.
+        BufferFullError: Too much waits for the store; nothing was added, and a later call may succeed.
+        EventInvalidError: The event has no JSON form, or is one that only the runtime or a `yield` may add.
+    """
+    producer = _producing.get(None)
+    if producer is None:
+        raise NoRunError
+    if type(event) in FINAL_STATES or isinstance(event, events.RunStarted):
+        raise EventInvalidError(f"{events.event_type(event)} cannot be emitted: yield it, or leave it to the runtime")
+    producer.emit(event)
+
+
+def producing(context: contextvars.Context, producer: "Producer") -> None:
+    """Make `context` a producing context of `producer`'s run."""
+    context.run(_producing.set, producer)
+
+
+class Producer:
+    """Numbers, completes and appends events until the run is closed."""
+
+    def __init__(
+        self, run_id: str, log: EntryLog, *, clock: Clock, limits: Limits, on_append: Callable[[], None]
+    ) -> None:
+        """Begin at number 1.
+
+        Args:
+            run_id: The run.
+            log: Where the entries go.
+            clock: Stamps them.
+            limits: The bounds.
+            on_append: Called after each append, from the thread that appended.
+        """
+        self.run_id = run_id
+        self.exceeded: RunLimitError | None = None
+        self._log = log
+        self._clock = clock
+        self._limits = limits
+        self._on_append = on_append
+        self._ids = IdFiller(run_id)
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._closed = False
+
+    @property
+    def first_message_id(self) -> str:
+        """The id that the first message gets if the source does not name it."""
+        return self._ids.first_message_id
+
+    @property
+    def full(self) -> bool:
+        """Whether a source has to wait before its next event."""
+        return self._log.pending_bytes > self._limits.pending_bytes
+
+    def stop(self) -> None:
+        """The run is about to end: take nothing more from its source. What its tools emit is still taken."""
+        self._stopping = True
+
+    def take(self, event: Event) -> None:
+        """Add what a source yielded.
+
+        Raises:
+            RunClosedError: The run has ended, or is about to.
+            RunLimitError: The run reached its bound.
+            EventInvalidError: The event has no JSON form.
+        """
+        if self._stopping:
+            raise RunClosedError(self.run_id)
+        self.append(event)
+
+    def append(self, event: Event) -> None:
+        """Add an event.
+
+        Raises:
+            RunClosedError: The run has ended.
+            RunLimitError: The run reached its bound.
+            EventInvalidError: The event has no JSON form.
+        """
+        with self._lock:
+            for piece in _pieces(event, self._limits.delta_characters):
+                self._append(piece)
+        self._on_append()
+
+    def emit(self, event: Event) -> None:
+        """Add what a tool emitted; see `emit`.
+
+        Raises:
+            RunClosedError: The run has ended.
+            RunLimitError: The run reached its bound.
+            BufferFullError: Too much waits for the store.
+            EventInvalidError: The event has no JSON form.
+        """
+        if self.full:
+            raise BufferFullError(self._limits.pending_bytes)
+        self.append(event)
+
+    def finish(self, terminal: events.Terminal) -> bool:
+        """Add the terminal event, if the run has none, and close; False if it was closed before.
+
+        Raises:
+            EventInvalidError: Its result has no JSON form; the run is still open.
+        """
+        with self._lock:
+            if self._closed:
+                return False
+            entry, record = self._entry(terminal)
+            self._closed = True
+            self._log.append(entry, record, final=FINAL_STATES[type(terminal)])
+        self._on_append()
+        return True
+
+    def _append(self, event: Event) -> None:
+        if self._closed:
+            raise RunClosedError(self.run_id)
+        entry, record = self._entry(event)
+        self._check(len(record))
+        self._log.append(entry, record, final=OPEN)
+
+    def _entry(self, event: Event) -> tuple[Entry, bytes]:
+        event = self._ids.fill(event)
+        at_ms = self._clock.time_ms()
+        try:
+            record = encode_record(at_ms, event)
+        except EventInvalidError:
+            # Text with lone surrogates has no UTF-8 form. Models do produce it, cut in the middle of a character.
+            event = _without_surrogates(event)
+            record = encode_record(at_ms, event)
+        return Entry(self._log.length + 1, at_ms, event), record
+
+    def _check(self, size: int) -> None:
+        bounds = (
+            ("event_bytes", self._limits.event_bytes, size),
+            ("max_events", self._limits.max_events, self._log.length + 1),
+            ("max_bytes", self._limits.max_bytes, self._log.size + size),
+        )
+        for bound, limit, value in bounds:
+            if value > limit:
+                self.exceeded = RunLimitError(bound, limit)
+                raise self.exceeded
+
+
+def _pieces(event: Event, characters: int) -> Iterator[Event]:
+    """A long text as several deltas of the same part; anything else as it is."""
+    if isinstance(event, events.TextDelta | events.ReasoningDelta) and len(event.delta) > characters:
+        for start in range(0, len(event.delta), characters):
+            yield msgspec.structs.replace(event, delta=event.delta[start : start + characters])
+    else:
+        yield event
+
+
+def _without_surrogates(event: Event) -> Event:
+    """The event with each lone surrogate as U+FFFD; unchanged if that is not what is wrong with it."""
+    try:
+        return msgspec.convert(_replaced(msgspec.to_builtins(event)), type(event))
+    except (TypeError, ValueError, RecursionError):
+        return event
+
+
+def _replaced(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_replaced(item) for item in value]
+    if isinstance(value, dict):
+        return {_replaced(key): _replaced(item) for key, item in value.items()}
+    return value

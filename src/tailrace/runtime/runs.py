@@ -1,0 +1,484 @@
+"""Runs: start one, attach to one, cancel one. What outlives a request; knows no HTTP.
+
+A start with a key that was used before finds the run of the first start, and its source is closed unused. An attach
+never starts anything. Whoever calls these methods is trusted; `authorize` is the one place where a stranger is not.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, Literal, Self, cast
+
+import msgspec
+
+from tailrace import events, fold
+from tailrace.errors import DrainingError, FingerprintError, RunFailedError, RunNotFoundError
+from tailrace.events import Entry
+from tailrace.fold import Reduced, RunStatus
+from tailrace.runtime.clock import Clock, SystemClock
+from tailrace.runtime.committer import Committer
+from tailrace.runtime.drive import SourceThreads
+from tailrace.runtime.follower import Follower
+from tailrace.runtime.keys import check_run_id, derive_run_id, fingerprint_of, new_run_id
+from tailrace.runtime.limits import Limits
+from tailrace.runtime.producer import FINAL_STATES
+from tailrace.runtime.source import SourceLike, check_source, discard
+from tailrace.runtime.stores import open_store
+from tailrace.runtime.supervisor import LiveRun, Order, Parts
+from tailrace.stores.contract import OPEN, Info, RunStore
+
+__all__ = ["CancelReason", "Run", "RunInfo", "Runs"]
+
+CancelReason = Literal["user", "superseded", "disconnect", "abandoned"]
+
+_STATUS_OF_EVENT: dict[type, RunStatus] = {
+    events.RunCompleted: "completed",
+    events.RunFailed: "failed",
+    events.RunCancelled: "cancelled",
+    events.RunInterrupted: "interrupted",
+    events.RunPaused: "paused",
+}
+_STATUSES: dict[int, RunStatus] = {
+    OPEN: "running",
+    **{state: _STATUS_OF_EVENT[terminal] for terminal, state in FINAL_STATES.items()},
+}
+#: Between losing a start and reading its winner, the winner may have failed early and released the key: start again.
+_START_ATTEMPTS = 8
+#: The part of a drain that is kept for ending what did not end by itself, and for telling its readers.
+_SEALING_SHARE = 0.25
+_SEALING_SECONDS = 2.0
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A run at one moment.
+
+    Attributes:
+        id: The run.
+        status: `running` or how it ended.
+        seq: Number of its last entry.
+        owner: Whose it is.
+        thread: The conversation it belongs to.
+        cancel_requested: Somebody asked for its end.
+    """
+
+    id: str
+    status: RunStatus
+    seq: int
+    owner: str | None = None
+    thread: str | None = None
+    cancel_requested: bool = False
+
+
+class Run:
+    """A handle on a run, wherever it is produced. Iterating gives its entries after `after`, to the terminal one."""
+
+    def __init__(self, runs: "Runs", run_id: str, *, after: int = 0, started: bool = False) -> None:
+        """Made by `Runs.start` and `Runs.attach`."""
+        self._runs = runs
+        self._after = after
+        self.id = run_id
+        self.started = started
+
+    @property
+    def url(self) -> str:
+        """The path of its log."""
+        return self._runs.url_of(self.id)
+
+    def __aiter__(self) -> AsyncIterator[Entry]:
+        """Entries in order, each number once, ending after the terminal event."""
+        return self._runs.follow(self.id, self._after)
+
+    async def reduced(self) -> Reduced:
+        """Wait for the end and reduce the whole log, however the run ended.
+
+        Raises:
+            RunNotFoundError: The run expired.
+        """
+        return fold.reduce([entry async for entry in self._runs.follow(self.id)])
+
+    async def result(self) -> Reduced:
+        """Wait for the end: the reduced run, with `text`, `messages`, `tools` and the source's own `result`.
+
+        Raises:
+            RunFailedError: The run ended otherwise than completed.
+            RunNotFoundError: The run expired.
+        """
+        reduced = await self.reduced()
+        if reduced.status != "completed":
+            failure = reduced.failure or fold.Failure(code=reduced.status)
+            raise RunFailedError(self.id, status=reduced.status, failure=failure.code, message=failure.message)
+        return reduced
+
+    async def text(self) -> str:
+        """Wait for the end: all text, exactly as it was streamed.
+
+        Raises:
+            RunFailedError: The run ended otherwise than completed.
+            RunNotFoundError: The run expired.
+        """
+        return (await self.result()).text
+
+    async def cancel(self, reason: CancelReason = "user") -> bool:
+        """See `Runs.cancel`.
+
+        Raises:
+            RunNotFoundError: The run expired.
+        """
+        return await self._runs.cancel(self.id, reason)
+
+
+class Runs:
+    """The runs of one store. Used from one event loop; closed by `aclose`, or by leaving `async with`."""
+
+    def __init__(  # noqa: PLR0913  the fixed constructor of the product
+        self,
+        store: str | RunStore = "memory://",
+        *,
+        secret: bytes | str | None = None,
+        lease_seconds: float = 10,
+        retention_seconds: float = 900,
+        max_events: int = 100_000,
+        max_bytes: int = 16 * 1024**2,
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Describe the runs; nothing is opened before the first use.
+
+        Args:
+            store: A URL, or a store.
+            secret: From which run ids are derived; by default the store makes one, which its users share.
+            lease_seconds: After so much silence of its producer a run counts as lost.
+            retention_seconds: How long a final run can be read.
+            max_events: Entries of one run.
+            max_bytes: Bytes of one run.
+            clock: Tells the time.
+            limits: The lesser bounds; `max_events` and `max_bytes` are taken from the arguments above.
+
+        Raises:
+            StoreUrlError: The URL names no known kind of store.
+        """
+        self._clock = clock or SystemClock()
+        self._store = (
+            open_store(store, clock=self._clock, retention_seconds=retention_seconds)
+            if isinstance(store, str)
+            else store
+        )
+        self._given_secret = secret.encode() if isinstance(secret, str) else secret
+        self.lease_seconds = lease_seconds
+        self._limits = msgspec.structs.replace(limits or Limits(), max_events=max_events, max_bytes=max_bytes)
+        self._threads = SourceThreads(self._limits.source_threads)
+        self._committer = Committer(self._store, clock=self._clock, limits=self._limits)
+        self._parts = Parts(
+            store=self._store,
+            committer=self._committer,
+            threads=self._threads,
+            clock=self._clock,
+            limits=self._limits,
+        )
+        self._live: dict[str, LiveRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @property
+    def store(self) -> RunStore:
+        """Where the logs are."""
+        return self._store
+
+    @property
+    def draining(self) -> bool:
+        """Whether new runs are refused because the process is going down."""
+        return self._draining
+
+    @property
+    def live_count(self) -> int:
+        """Runs that this process produces now."""
+        return len(self._live)
+
+    @property
+    def abandoned_count(self) -> int:
+        """Threads that are still inside a sync source whose run has ended."""
+        return self._threads.abandoned
+
+    def url_of(self, run_id: str) -> str:
+        """The path of a run's log, relative to where the routes are mounted."""
+        return f"/{run_id}/events"
+
+    # Starting --------------------------------------------------------------------------------------------------------
+
+    async def start(  # noqa: PLR0913  the fixed signature of the product
+        self,
+        source: SourceLike,
+        *,
+        key: str | None = None,
+        fingerprint: object = None,
+        run_id: str | None = None,
+        owner: str | None = None,
+        thread: str | None = None,
+        on_disconnect: Literal["detach", "cancel"] = "detach",
+        grace_seconds: float = 0,
+        timeout: float | None = None,  # noqa: ASYNC109  bounds the run, not this call
+        meta: dict[str, Any] | None = None,
+    ) -> Run:
+        """Start a run, or find the one that was started with the same key.
+
+        Args:
+            source: What is produced: an (async) iterator, or a callable without arguments that returns one, which is
+                called only if this call wins the start. A source that loses is closed.
+            key: An idempotency key; lives as long as its run.
+            fingerprint: Anything msgspec encodes; the same key with another fingerprint is refused.
+            run_id: An id that the server made, by `new_run_id` or `derive_run_id`; never one that a client chose.
+            owner: Whose run it is; opaque.
+            thread: The conversation it belongs to.
+            on_disconnect: Whether the run ends when nobody has followed it for `grace_seconds`.
+            grace_seconds: See `on_disconnect`.
+            timeout: Seconds after which the run fails with code `timeout`.
+            meta: A JSON object, kept in `run.started`.
+
+        Returns:
+            The run; `started` tells whether this call began it.
+
+        Raises:
+            SourceInvalidError: The source can never be one.
+            KeyInvalidError: The key, run id or fingerprint cannot be used.
+            FingerprintError: The key was used for a different request.
+            RunNotFoundError: The run id is another owner's.
+            DrainingError: The process is shutting down.
+            StoreUnavailableError: The store gave no answer.
+        """
+        check_source(source)
+        order = Order(
+            source=source,
+            owner=owner,
+            thread=thread,
+            fingerprint=fingerprint_of(fingerprint),
+            cancel_on_disconnect=on_disconnect == "cancel",
+            grace_seconds=grace_seconds,
+            timeout_seconds=timeout,
+            meta=meta,
+        )
+        if run_id is None:
+            run_id = new_run_id() if key is None else await self.derive_run_id(key, owner=owner)
+        return await self.order(check_run_id(run_id), order)
+
+    async def derive_run_id(self, key: str, *, owner: str | None = None, kind: str = "key") -> str:
+        """The id of the run that a client's key stands for, whether or not it exists.
+
+        Raises:
+            KeyInvalidError: The key is empty, too long or, without an owner, shorter than 20 characters.
+            StoreUnavailableError: The store, which keeps the secret, gave no answer.
+        """
+        if self._given_secret is None:
+            self._given_secret = await self._store.secret()
+        return derive_run_id(self._given_secret, owner=owner, kind=kind, key=key)
+
+    async def order(self, run_id: str, order: Order) -> Run:
+        """Start the ordered run under `run_id`, or find it; the source that is not used is closed.
+
+        Raises:
+            FingerprintError: The run exists with another fingerprint.
+            RunNotFoundError: The run is another owner's.
+            DrainingError: The process is shutting down, and there is no such run.
+            StoreUnavailableError: The store gave no answer.
+        """
+        used = False
+        try:
+            for _ in range(_START_ATTEMPTS):
+                if await self._create(run_id, order):
+                    used = True
+                    return Run(self, run_id, started=True)
+                with contextlib.suppress(RunNotFoundError):
+                    await self._store.info(run_id)
+                    return Run(self, run_id)
+            raise RunNotFoundError(run_id)
+        finally:
+            if not used:
+                await discard(order.source)
+
+    async def _create(self, run_id: str, order: Order) -> bool:
+        if self._draining:
+            await self._refuse_new(run_id, order.owner)
+            return False
+        try:
+            lease = await self._store.create(
+                run_id, owner=order.owner, thread=order.thread, fingerprint=order.fingerprint
+            )
+        except FingerprintError:
+            await self.authorize(run_id, order.owner)
+            raise
+        if lease is None:
+            await self.authorize(run_id, order.owner)
+            return False
+        live = LiveRun(lease, order, self._parts)
+        self._live[run_id] = live
+        task = live.begin()
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(run_id, live, done))
+        return True
+
+    async def _refuse_new(self, run_id: str, owner: str | None) -> None:
+        try:
+            await self.authorize(run_id, owner)
+        except RunNotFoundError:
+            raise DrainingError from None
+
+    def _ended(self, run_id: str, live: LiveRun, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._live.get(run_id) is live:
+            del self._live[run_id]
+
+    # Reading ---------------------------------------------------------------------------------------------------------
+
+    async def authorize(self, run_id: str, owner: str | None) -> Info:
+        """The one check of a stranger's right to a run: it must be the run of this owner, `None` included.
+
+        Raises:
+            RunNotFoundError: Unknown, expired, or another's; which of them is not told.
+            StoreUnavailableError: The store gave no answer.
+        """
+        info = await self._store.info(run_id)
+        if info.owner != owner:
+            raise RunNotFoundError(run_id)
+        return info
+
+    async def attach(self, run_id: str, after: int = 0) -> Run:
+        """A handle on a run that exists; iterating it begins after number `after`.
+
+        Raises:
+            RunNotFoundError: Unknown or expired.
+            StoreUnavailableError: The store gave no answer.
+        """
+        await self._store.info(run_id)
+        return Run(self, run_id, after=after)
+
+    def follower(self, run_id: str, after: int = 0, *, merging: bool = False) -> Follower:
+        """Join a run as a reader; the caller closes the follower."""
+        return Follower(
+            run_id, store=self._store, live=self._live.get(run_id), after=after, merging=merging
+        )
+
+    async def follow(self, run_id: str, after: int = 0) -> AsyncIterator[Entry]:
+        """The entries after number `after`: those that are there, then those to come, to the terminal one.
+
+        Each number comes once, in order. A place beyond the log's end begins again at 1. An entry with number 0 is
+        the end of a run whose store was lost.
+
+        Raises:
+            RunNotFoundError: Unknown, or expired meanwhile.
+            StoreUnavailableError: The store gave no answer.
+        """
+        follower = self.follower(run_id, after)
+        try:
+            await follower.place()
+            while True:
+                for entry in await follower.read():
+                    yield entry
+                if follower.ended:
+                    return
+                await follower.wait()
+        finally:
+            follower.close()
+
+    async def cancel(self, run_id: str, reason: CancelReason = "user") -> bool:
+        """Ask a run to stop, wherever it is produced.
+
+        Returns:
+            True if the run will end because of this call, False if it is final or ending already.
+
+        Raises:
+            RunNotFoundError: Unknown or expired.
+            StoreUnavailableError: The store gave no answer.
+        """
+        live = self._live.get(run_id)
+        accepted = await self._store.cancel(run_id, reason)
+        if live is None:
+            return accepted
+        return live.stop(events.RunCancelled(reason=reason))
+
+    async def info(self, run_id: str) -> RunInfo:
+        """A run as it is now.
+
+        Raises:
+            RunNotFoundError: Unknown or expired.
+            StoreUnavailableError: The store gave no answer.
+        """
+        return _run_info(await self._store.info(run_id))
+
+    async def reduced(self, run_id: str) -> Reduced:
+        """A run's log so far, reduced.
+
+        Raises:
+            RunNotFoundError: Unknown or expired.
+            StoreUnavailableError: The store gave no answer.
+        """
+        follower = self.follower(run_id)
+        try:
+            entries: list[Entry] = []
+            while batch := await follower.read():
+                entries.extend(batch)
+            return fold.reduce(entries)
+        finally:
+            follower.close()
+
+    async def active(self, *, owner: str | None = None, thread: str | None = None, limit: int = 100) -> list[RunInfo]:
+        """Running runs of an owner, a thread, or an owner's thread; newest first.
+
+        Raises:
+            StoreUnavailableError: The store gave no answer.
+        """
+        found: list[RunInfo] = []
+        for run_id in await self._store.active(owner=owner, thread=thread, limit=limit):
+            with contextlib.suppress(RunNotFoundError):
+                found.append(await self.info(run_id))
+        return [info for info in found if info.status == "running"]
+
+    def live(self, run_id: str) -> LiveRun | None:
+        """The run, if this process produces it."""
+        return self._live.get(run_id)
+
+    # The end ---------------------------------------------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new runs, let the live ones finish for a while, then end the rest as interrupted.
+
+        Returns when every run has its terminal event or `seconds` have passed. Runs stay readable.
+        """
+        self._draining = True
+        sealing_seconds = min(_SEALING_SECONDS, seconds * _SEALING_SHARE)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=max(0.0, seconds - sealing_seconds))
+        await self._seal(sealing_seconds / 2)
+
+    async def _seal(self, seconds: float) -> None:
+        """End the live runs as interrupted; their sources get half of the time to close."""
+        for live in list(self._live.values()):
+            live.stop(events.RunInterrupted(reason="shutdown"), patience_seconds=seconds / 2)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
+
+    async def aclose(self) -> None:
+        """End what is still running as interrupted, and close the store."""
+        self._draining = True
+        await self._seal(_SEALING_SECONDS)
+        for task in set(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+        await self._committer.aclose()
+        await self._store.aclose()
+
+
+def _run_info(info: Info) -> RunInfo:
+    return RunInfo(
+        id=info.run_id,
+        status=_STATUSES.get(info.state, "failed"),
+        seq=info.last,
+        owner=info.owner,
+        thread=info.thread,
+        cancel_requested=info.cancel is not None,
+    )

@@ -1,0 +1,278 @@
+"""The supervisor of one run: drives its source, ends it in time, and always writes its terminal event.
+
+The terminal event is never written by the task that runs the source: that task may be cancelled, may hang, may never
+have taken its first step.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import secrets
+from typing import Any
+
+import msgspec
+
+from tailrace import events
+from tailrace.errors import EventInvalidError, FencedError, StoreUnavailableError
+from tailrace.events import Entry, Event, Terminal
+from tailrace.runtime.clock import Clock
+from tailrace.runtime.committer import Committer
+from tailrace.runtime.drive import SourceThreads, drive
+from tailrace.runtime.limits import Limits
+from tailrace.runtime.log import LiveLog
+from tailrace.runtime.outcome import failed, failure, outcome
+from tailrace.runtime.producer import Producer, producing
+from tailrace.runtime.source import discard
+from tailrace.stores.contract import OPEN, Lease, RunStore
+
+__all__ = ["LiveRun", "Order", "Parts"]
+
+_logger = logging.getLogger("tailrace")
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What was ordered: one run's source and its terms.
+
+    Attributes:
+        source: Anything `open_source` takes.
+        owner: Whose run it is.
+        thread: The conversation.
+        fingerprint: What the store compares when the same key comes again.
+        cancel_on_disconnect: End the run when nobody has followed it for `grace_seconds`.
+        timeout_seconds: Bound on the whole run; `None` is no bound.
+        early: Somebody waits for the first event and wants a failure before it as an exception.
+        meta: Kept in `run.started`.
+    """
+
+    source: Any
+    owner: str | None = None
+    thread: str | None = None
+    fingerprint: bytes = b""
+    cancel_on_disconnect: bool = False
+    grace_seconds: float = 0.0
+    timeout_seconds: float | None = None
+    early: bool = False
+    meta: dict[str, Any] | None = None
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What all runs of a process share."""
+
+    store: RunStore
+    committer: Committer
+    threads: SourceThreads
+    clock: Clock
+    limits: Limits
+
+
+class LiveRun:
+    """A run that this process produces.
+
+    Attributes:
+        order: Its terms.
+        log: Its log.
+        early_error: Why it failed before its first event while somebody waited for that; the run never was.
+        correlation_id: Under which a failure was logged.
+    """
+
+    def __init__(self, lease: Lease, order: Order, parts: Parts) -> None:
+        """Prepare a run whose lease was won; `begin` sets it going. Belongs to the running event loop."""
+        self.id = lease.run_id
+        self.order = order
+        self.log = LiveLog(lease)
+        self.early_error: BaseException | None = None
+        self.correlation_id = secrets.token_hex(6)
+        self._parts = parts
+        self._loop = asyncio.get_running_loop()
+        self._marked = False
+        self._followers = 0
+        self._early = order.early
+        self._began = False
+        self._stop: asyncio.Future[Terminal] = self._loop.create_future()
+        self._patience_seconds = parts.limits.patience_seconds
+        self.producer = Producer(
+            self.id, self.log, clock=parts.clock, limits=parts.limits, on_append=self._appended
+        )
+        self._context = contextvars.copy_context()
+        producing(self._context, self.producer)
+
+    def begin(self) -> asyncio.Task[None]:
+        """Write `run.started` and start the supervisor; the caller owns the task."""
+        self.producer.append(
+            events.RunStarted(
+                run_id=self.id,
+                thread_id=self.order.thread,
+                message_id=self.producer.first_message_id,
+                meta=self.order.meta,
+            )
+        )
+        task = self._loop.create_task(self._supervise(), name=f"tailrace-run-{self.id[:6]}")
+        task.add_done_callback(self._ensure_final)
+        return task
+
+    def stop(self, terminal: Terminal, *, patience_seconds: float | None = None) -> bool:
+        """End the run with `terminal`; False if it is ending already."""
+        if patience_seconds is not None:
+            self._patience_seconds = min(self._patience_seconds, patience_seconds)
+        if self._stop.done() or self.log.final != OPEN:
+            return False
+        self._stop.set_result(terminal)
+        return True
+
+    async def first_event(self, seconds: float) -> BaseException | None:
+        """Wait at most `seconds` for the first event after `run.started`, or for the end.
+
+        From then on a failure is the run's own.
+
+        Returns:
+            What the source raised instead of a first event, if the run was undone for it and its key is free again.
+        """
+        log = self.log
+        try:
+            async with asyncio.timeout(seconds):
+                while log.acked <= 1 and not log.settled:
+                    await log.changed()
+        except TimeoutError:
+            pass
+        finally:
+            self._early = False
+        return self.early_error
+
+    # Followers -------------------------------------------------------------------------------------------------------
+
+    def follower_joined(self) -> None:
+        """Somebody reads along."""
+        self._followers += 1
+
+    def follower_left(self) -> None:
+        """Somebody stopped reading; if it was the last one, the run may have to end."""
+        self._followers -= 1
+        if self.order.cancel_on_disconnect and not self._followers:
+            self._loop.call_later(self.order.grace_seconds, self._cancel_if_alone)
+
+    def _cancel_if_alone(self) -> None:
+        if not self._followers:
+            self.stop(events.RunCancelled(reason="disconnect"))
+
+    # What the committer tells ------------------------------------------------------------------------------------------
+
+    async def restore(self, store: RunStore) -> None:
+        """Put the run back into a store that has lost it.
+
+        Raises:
+            FencedError: The store has it under another token, or it was undone.
+        """
+        if self.early_error is not None:
+            raise FencedError(self.id)
+        order = self.order
+        await store.restore(self.log.lease, owner=order.owner, thread=order.thread, fingerprint=order.fingerprint)
+
+    def cancel_requested(self, reason: str) -> None:
+        """Somebody, maybe in another process, asked for the run's end."""
+        known = reason if reason in {"user", "superseded", "disconnect", "abandoned"} else "user"
+        self.stop(events.RunCancelled(reason=known))  # type: ignore[arg-type]  # one of the literals, as just checked
+
+    def fenced(self) -> None:
+        """The log belongs to somebody else now, who also ends it."""
+        self.log.detach()
+        self.stop(events.RunInterrupted(reason="worker_lost"))
+
+    def store_lost(self) -> None:
+        """The store cannot be reached: followers here are told so, followers elsewhere find out by the lease."""
+        self.log.part(self._told(failure("store_unavailable", self.correlation_id)))
+        self.stop(events.RunInterrupted(reason="worker_lost"))
+
+    # Supervision -----------------------------------------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        task = self._loop.create_task(self._drive(), context=self._context, name=f"tailrace-source-{self.id[:6]}")
+        try:
+            await asyncio.wait({task, self._stop}, timeout=self.order.timeout_seconds, return_when="FIRST_COMPLETED")
+            terminal = self._requested(task)
+            if terminal is not None:
+                await self._halt(task)
+            elif (error := self._early_failure(task)) is not None:
+                await self._undo(error)
+                return
+            else:
+                terminal = outcome(task, self.producer, self.correlation_id)
+        except asyncio.CancelledError:
+            task.cancel()
+            self._finish(events.RunInterrupted(reason="shutdown"))
+            raise
+        if not self._began:
+            await discard(self.order.source)
+        self._finish(terminal)
+        while not self.log.settled:
+            await self.log.changed()
+
+    async def _drive(self) -> Terminal | None:
+        self._began = True
+        parts = self._parts
+        return await drive(self.order.source, self.producer, self.log, threads=parts.threads, limits=parts.limits)
+
+    def _requested(self, task: "asyncio.Task[Terminal | None]") -> Terminal | None:
+        """The ending somebody asked for, or time asked for; `None` if the source came to its end by itself."""
+        if self._stop.done():
+            return self._stop.result()
+        if not task.done():
+            return failure("timeout", self.correlation_id)
+        return None
+
+    async def _halt(self, task: "asyncio.Task[Terminal | None]") -> None:
+        """Stop the source and wait until it is closed, but not for ever."""
+        self.producer.stop()
+        task.cancel()
+        # The source's own patience is spent inside the task; a little more lets it report that.
+        _, pending = await asyncio.wait({task}, timeout=self._patience_seconds + 0.2)
+        if pending:
+            _logger.warning("run %s: the source did not stop and was abandoned", self.id)
+            task.cancel()
+
+    def _early_failure(self, task: "asyncio.Task[Terminal | None]") -> BaseException | None:
+        """What the source raised before its first event while its starter still waits for that event."""
+        if not self._early or len(self.log.entries) > 1 or task.cancelled():
+            return None
+        return task.exception()
+
+    async def _undo(self, error: BaseException) -> None:
+        """The run never was: its key is free before anybody is told, so that whoever is told may try again at once."""
+        self.early_error = error
+        with contextlib.suppress(StoreUnavailableError):
+            await self._parts.store.purge(self.id)
+        self.log.part(self._told(failure("error", self.correlation_id)))
+
+    def _told(self, event: Event) -> Entry:
+        return Entry(0, self._parts.clock.time_ms(), event)
+
+    def _finish(self, terminal: Terminal) -> None:
+        try:
+            self.producer.finish(terminal)
+        except EventInvalidError as error:
+            # Its `result` has no JSON form.
+            self.producer.finish(failed(error, self.correlation_id))
+
+    def _ensure_final(self, task: asyncio.Task[None]) -> None:
+        """Whatever became of the supervisor itself, the log gets its end."""
+        if self.log.final == OPEN and self.log.parting is None:
+            self._finish(events.RunInterrupted(reason="shutdown"))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.error("run %s: the supervisor failed", self.id, exc_info=error)
+
+    def _appended(self) -> None:
+        """Tell the committer, from whatever thread, once until it has looked."""
+        if self._marked:
+            return
+        self._marked = True
+        try:
+            if asyncio.get_running_loop() is self._loop:
+                self._mark()
+                return
+        except RuntimeError:
+            pass
+        self._loop.call_soon_threadsafe(self._mark)
+
+    def _mark(self) -> None:
+        self._marked = False
+        self._parts.committer.mark(self)

@@ -1,0 +1,191 @@
+"""The memory store: logs in this process, gone with it. The default, and the model that other stores are held to."""
+
+import heapq
+import itertools
+import secrets
+from collections.abc import Callable, Sequence
+
+from tailrace.errors import FencedError, FingerprintError, GapError, RunNotFoundError, StoreError
+from tailrace.stores.contract import OPEN, Ack, Info, Lease, Write
+
+__all__ = ["MemoryStore"]
+
+
+class _Log:
+    """One run."""
+
+    __slots__ = ("beat", "cancel", "fingerprint", "hints", "owner", "records", "size", "state", "thread", "token")
+
+    def __init__(self, lease: Lease, owner: str | None, thread: str | None, fingerprint: bytes) -> None:
+        self.token = lease.token
+        self.owner = owner
+        self.thread = thread
+        self.fingerprint = fingerprint
+        self.records: list[bytes] = []
+        self.size = 0
+        self.state = OPEN
+        self.beat = 0
+        self.cancel: str | None = None
+        self.hints: set[Callable[[], None]] = set()
+
+
+class MemoryStore:
+    """Keeps every log whole; a final one for `retention_seconds`, or until `max_bytes` of final logs are kept."""
+
+    def __init__(
+        self, *, monotonic: Callable[[], float], retention_seconds: float = 900, max_bytes: int = 1024**3
+    ) -> None:
+        """Make an empty store.
+
+        Args:
+            monotonic: Seconds that never go back.
+            retention_seconds: How long a final run can be read.
+            max_bytes: Bound on the bytes of all final runs; beyond it the oldest go first, each as a whole.
+        """
+        self._monotonic = monotonic
+        self._retention_seconds = retention_seconds
+        self._max_bytes = max_bytes
+        self._logs: dict[str, _Log] = {}
+        self._final: list[tuple[float, int, str, _Log]] = []
+        self._order = itertools.count()
+        self._final_bytes = 0
+        self._secret = secrets.token_bytes(32)
+
+    @property
+    def shared(self) -> bool:
+        """Nobody else sees these logs."""
+        return False
+
+    async def secret(self) -> bytes:
+        """The random bytes of this store."""
+        return self._secret
+
+    async def create(self, run_id: str, *, owner: str | None, thread: str | None, fingerprint: bytes) -> Lease | None:
+        """See `RunStore.create`."""
+        self._expire()
+        log = self._logs.get(run_id)
+        if log is None:
+            lease = Lease(run_id, secrets.token_hex(8))
+            self._logs[run_id] = _Log(lease, owner, thread, fingerprint)
+            return lease
+        if log.fingerprint != fingerprint or log.owner != owner:
+            raise FingerprintError(run_id)
+        return None
+
+    async def restore(self, lease: Lease, *, owner: str | None, thread: str | None, fingerprint: bytes) -> None:
+        """See `RunStore.restore`."""
+        log = self._logs.setdefault(lease.run_id, _Log(lease, owner, thread, fingerprint))
+        if log.token != lease.token:
+            raise FencedError(lease.run_id)
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[Ack | StoreError]:
+        """See `RunStore.commit`."""
+        return [self._commit(write) for write in writes]
+
+    def _commit(self, write: Write) -> Ack | StoreError:
+        log = self._logs.get(write.lease.run_id)
+        if log is None:
+            return RunNotFoundError(write.lease.run_id)
+        if log.token != write.lease.token:
+            return FencedError(write.lease.run_id)
+        last = len(log.records)
+        write_last = write.first + len(write.records) - 1
+        repeated = write_last <= last and write.final in {OPEN, log.state}
+        if log.state != OPEN and not (repeated and write.records):
+            return FencedError(write.lease.run_id)
+        if repeated and write.records:
+            return Ack(last, log.cancel)
+        if write.first != last + 1:
+            return GapError(last)
+        self._append(log, write)
+        return Ack(len(log.records), log.cancel)
+
+    def _append(self, log: _Log, write: Write) -> None:
+        log.records.extend(write.records)
+        log.size += sum(map(len, write.records))
+        log.beat += 1
+        log.state = write.final
+        if log.state != OPEN:
+            expires_at = self._monotonic() + self._retention_seconds
+            heapq.heappush(self._final, (expires_at, next(self._order), write.lease.run_id, log))
+            self._final_bytes += log.size
+            self._expire()
+        if write.records:
+            _hint(log)
+
+    async def cancel(self, run_id: str, reason: str) -> bool:
+        """See `RunStore.cancel`."""
+        log = self._log(run_id)
+        if log.state != OPEN:
+            return False
+        log.cancel = log.cancel or reason
+        _hint(log)
+        return True
+
+    async def info(self, run_id: str) -> Info:
+        """See `RunStore.info`."""
+        return _info(run_id, self._log(run_id))
+
+    async def read(self, run_id: str, after: int, *, limit: int) -> tuple[Sequence[bytes], Info]:
+        """See `RunStore.read`."""
+        log = self._log(run_id)
+        return log.records[after : after + limit], _info(run_id, log)
+
+    def subscribe(self, run_id: str, hint: Callable[[], None]) -> Callable[[], None]:
+        """See `RunStore.subscribe`."""
+        log = self._logs.get(run_id)
+        if log is None:
+            return lambda: None
+        log.hints.add(hint)
+        return lambda: log.hints.discard(hint)
+
+    async def active(self, *, owner: str | None = None, thread: str | None = None, limit: int = 100) -> Sequence[str]:
+        """See `RunStore.active`."""
+        found = [
+            run_id
+            for run_id, log in self._logs.items()
+            if log.state == OPEN and owner in {None, log.owner} and thread in {None, log.thread}
+        ]
+        return found[: -limit - 1 : -1]
+
+    async def purge(self, run_id: str) -> None:
+        """See `RunStore.purge`."""
+        self._remove(run_id)
+
+    async def aclose(self) -> None:
+        """Forget everything."""
+        self._logs.clear()
+        self._final.clear()
+        self._final_bytes = 0
+
+    def _log(self, run_id: str) -> _Log:
+        self._expire()
+        try:
+            return self._logs[run_id]
+        except KeyError:
+            raise RunNotFoundError(run_id) from None
+
+    def _expire(self) -> None:
+        now = self._monotonic()
+        while self._final and (self._final[0][0] <= now or self._final_bytes > self._max_bytes):
+            _, _, run_id, log = heapq.heappop(self._final)
+            # A purged run's id may be in use again: its old place in the heap must not end the new one.
+            if self._logs.get(run_id) is log:
+                self._remove(run_id)
+
+    def _remove(self, run_id: str) -> None:
+        log = self._logs.pop(run_id, None)
+        if log is None:
+            return
+        if log.state != OPEN:
+            self._final_bytes -= log.size
+        _hint(log)
+
+
+def _hint(log: _Log) -> None:
+    for hint in tuple(log.hints):
+        hint()
+
+
+def _info(run_id: str, log: _Log) -> Info:
+    return Info(run_id, log.owner, log.thread, log.state, len(log.records), log.beat, log.token, log.cancel)

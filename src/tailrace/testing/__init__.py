@@ -1,0 +1,1 @@
+"""Testing tools for those who build on tailrace: suites, clocks and clients."""

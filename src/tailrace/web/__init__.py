@@ -1,0 +1,1 @@
+"""The web layer: one request is one follower of one run."""

@@ -1,0 +1,61 @@
+"""Errors as HTTP: the status of each, and a body that gives nothing away."""
+
+from typing import ClassVar
+
+from starlette.responses import Response
+
+from tailrace import errors
+from tailrace.errors import TailraceError
+from tailrace.fold import Reduced
+from tailrace.wire.dialects.contract import Dialect
+
+__all__ = ["EarlyFailureError", "document_status", "error_response"]
+
+_STATUS: dict[type[TailraceError], int] = {
+    errors.CursorInvalidError: 400,
+    errors.DialectNotFoundError: 400,
+    errors.KeyInvalidError: 400,
+    errors.RunNotFoundError: 404,
+    errors.FingerprintError: 409,
+    errors.DrainingError: 503,
+    errors.StoreUnavailableError: 503,
+}
+_RETRY_AFTER_SECONDS = 2
+
+#: A failed run as one document: whose fault it is, as far as HTTP has a word for it.
+_FAILURE_STATUS = {
+    "timeout": 504,
+    "provider_timeout": 504,
+    "limit": 429,
+    "provider_rate_limited": 429,
+}
+_ANY_FAILURE_STATUS = 502
+
+
+class EarlyFailureError(TailraceError):
+    """A run failed before its first event; `correlation_id` leads to the server's log."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, correlation_id: str) -> None:
+        """Name the correlation id."""
+        self.correlation_id = correlation_id
+        super().__init__(f"Something went wrong (correlation id {correlation_id}).")
+
+
+def error_response(error: TailraceError, dialect: Dialect) -> Response:
+    """What a client is told instead of a stream, in the shape that clients of the dialect know."""
+    status = _STATUS.get(type(error), 500)
+    public = status != 500 or isinstance(error, EarlyFailureError)
+    body = dialect.error(status, error.code, str(error) if public else "Something went wrong.")
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+    if status == 503:
+        headers["retry-after"] = str(_RETRY_AFTER_SECONDS)
+    return Response(body, status, headers, media_type="application/json")
+
+
+def document_status(reduced: Reduced) -> int:
+    """The HTTP status of a run that is answered as one document."""
+    if reduced.status != "failed" or reduced.failure is None:
+        return 200
+    return _FAILURE_STATUS.get(reduced.failure.code, _ANY_FAILURE_STATUS)

@@ -1,0 +1,167 @@
+"""The run routes: look at a run, read its log, cancel it, list a thread's. Every one asks `authorize` first."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from tailrace.errors import CursorInvalidError, RunNotFoundError, StoreUnavailableError, TailraceError
+from tailrace.runtime.runs import RunInfo
+from tailrace.web.errors import error_response
+from tailrace.web.headers import read_cursor, stream_headers
+from tailrace.web.reader import RunReader
+from tailrace.wire.cursor import START
+from tailrace.wire.dialects import native
+from tailrace.wire.dialects.contract import Dialect
+from tailrace.wire.dialects.registry import get_dialect
+
+if TYPE_CHECKING:
+    from tailrace.web.tailrace import Tailrace
+
+__all__ = ["RunRoute", "RunRoutes"]
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+_RETRY_MS = 3_000
+
+
+class RunRoute(NamedTuple):
+    """One route: `path` below where the routes are installed."""
+
+    path: str
+    method: str
+    endpoint: Endpoint
+    summary: str
+
+
+class RunRoutes:
+    """The endpoints, bound to one `Tailrace`."""
+
+    def __init__(self, tail: "Tailrace") -> None:
+        """Bind them."""
+        self._tail = tail
+
+    def table(self) -> list[RunRoute]:
+        """All routes."""
+        return [
+            RunRoute("/", "GET", self.list_active, "List the running runs of a thread"),
+            RunRoute("/{run_id}", "GET", self.inspect, "A run so far, reduced"),
+            RunRoute("/{run_id}/events", "GET", self.events, "A run's log as a stream"),
+            RunRoute("/{run_id}/cancel", "POST", self.cancel, "Ask a run to stop"),
+        ]
+
+    def starlette(self, prefix: str) -> list[Route]:
+        """The routes for a Starlette application, each with and without a slash at the end."""
+        return [
+            Route(prefix + path, route.endpoint, methods=[route.method])
+            for route in self.table()
+            for path in both_slashes(route.path, prefix)
+        ]
+
+    async def list_active(self, request: Request) -> Response:
+        """`GET /?thread=`: `{"runs": […]}`, newest first. Only for callers with an identity."""
+        try:
+            owner = await self._tail.owner(request)
+            if owner is None:
+                raise RunNotFoundError("")
+            active = await self._tail.active(owner=owner, thread=request.query_params.get("thread"))
+        except TailraceError as error:
+            return error_response(error, native.DIALECT)
+        return _json({"runs": [self._described(request, info) for info in active]})
+
+    async def inspect(self, request: Request) -> Response:
+        """`GET /{id}`: the run reduced, with `seq`, the cursor to go on from."""
+        try:
+            run_id, _ = await self._authorized(request)
+            reduced = await self._tail.reduced(run_id)
+        except TailraceError as error:
+            return error_response(error, native.DIALECT)
+        document = msgspec.json.decode(native.DIALECT.document(reduced), type=dict)
+        document["events_url"] = self._tail.location(request.scope, run_id, native.DIALECT.name)
+        return _json(document)
+
+    async def events(self, request: Request) -> Response:
+        """`GET /{id}/events`: the log after `Last-Event-ID` or `?after=`, in `?dialect=`; `?merge=0` forbids merging."""
+        dialect: Dialect = native.DIALECT
+        try:
+            dialect = get_dialect(request.query_params.get("dialect", native.DIALECT.name))
+            run_id, _ = await self._authorized(request)
+            cursor = read_cursor(request) or START
+            if cursor.run_id not in {None, run_id}:
+                raise CursorInvalidError(str(cursor))
+            merging = request.query_params.get("merge") != "0"
+            if request.method == "HEAD":
+                return Response(None, 200, dict(_decoded(stream_headers(dialect.headers))))
+            return await _opened(RunReader(self._tail, request, run_id, cursor, dialect=dialect, merging=merging))
+        except StoreUnavailableError as error:
+            return _come_back() if dialect.resumes else error_response(error, dialect)
+        except TailraceError as error:
+            return error_response(error, dialect)
+
+    async def cancel(self, request: Request) -> Response:
+        """`POST /{id}/cancel`: `{"accepted"}`, false if the run had ended; the log tells when it has stopped."""
+        try:
+            run_id, _ = await self._authorized(request)
+            accepted = await self._tail.cancel(run_id)
+        except TailraceError as error:
+            return error_response(error, native.DIALECT)
+        return _json({"run_id": run_id, "accepted": accepted}, 202 if accepted else 200)
+
+    async def _authorized(self, request: Request) -> tuple[str, str | None]:
+        owner = await self._tail.owner(request)
+        run_id: str = request.path_params["run_id"]
+        await self._tail.authorize(run_id, owner)
+        return run_id, owner
+
+    def _described(self, request: Request, info: RunInfo) -> dict[str, object]:
+        url = self._tail.location(request.scope, info.id, native.DIALECT.name)
+        return {"run_id": info.id, "status": info.status, "seq": info.seq, "thread_id": info.thread, "events_url": url}
+
+
+class _ReaderResponse(Response):
+    """Streams what an opened reader reads, and closes it."""
+
+    def __init__(self, reader: RunReader) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.raw_headers = []
+        self._reader = reader
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._reader.stream(receive, send, self.raw_headers)
+        finally:
+            self._reader.close()
+
+
+async def _opened(reader: RunReader) -> Response:
+    try:
+        await reader.open()
+    except BaseException:
+        reader.close()
+        raise
+    return _ReaderResponse(reader)
+
+
+def both_slashes(path: str, prefix: str) -> list[str]:
+    """The path with and without a slash at the end; the empty path only where a prefix makes it a path."""
+    bare = path.rstrip("/")
+    return [f"{bare}/", *([bare] if bare or prefix else [])]
+
+
+def _come_back() -> Response:
+    """A browser's EventSource gives up for good on an error status, so it is asked to try again with a good one."""
+    return Response(native.reconnect(_RETRY_MS), 200, dict(_decoded(stream_headers({}))))
+
+
+def _decoded(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode(), value.decode("latin-1")) for name, value in headers]
+
+
+def _json(value: object, status: int = 200) -> Response:
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")

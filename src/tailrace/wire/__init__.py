@@ -1,0 +1,1 @@
+"""The wire: frames, cursors and dialects, as pure functions and state machines."""

@@ -1,0 +1,105 @@
+"""What a dialect is: a pure, deterministic translation of a run's events into SSE frames.
+
+The rule that everything rests on: what is written for event n depends only on the run's constants, the encoder's
+options and the events 1 … n. It never depends on time, on the connection, or on whether earlier deltas came merged.
+So an encoding can be shared by all readers, and a reader that attaches at n gets an encoder that was fed 1 … n and
+whose output for them was thrown away. The second rule: each of the terminal events yields at least one frame.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from tailrace.events import Entry
+from tailrace.fold import Reduced
+
+__all__ = ["Dialect", "Encoder", "IdForm", "error_document", "frame", "json_frame"]
+
+#: `seq`: the URL names the run, ids are bare numbers. `run`: ids name the run. `none`: there is no log to come back to.
+IdForm = Literal["seq", "run", "none"]
+
+_json = msgspec.json.Encoder()
+
+
+class Encoder(ABC):
+    """Turns the entries of one run, in order, into frames. Subclasses write `bodies`; the ids are written here."""
+
+    def __init__(self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq") -> None:
+        """Start an encoder for one run.
+
+        Args:
+            run_id: The run.
+            thread_id: The conversation, if the run has one.
+            ids: How ids are written.
+        """
+        self.run_id = run_id
+        self.thread_id = thread_id
+        self._ids = ids
+        self._id_prefix = f"{run_id}:" if ids == "run" else ""
+
+    def encode(self, entry: Entry) -> list[bytes]:
+        """The whole frames of one entry, possibly none.
+
+        The last one carries the entry's number as its id, the ones before it `<n-1>.<k>`: n is the first number the
+        entry covers and k counts the frames of the entry so far. An entry outside the log (number 0) carries none.
+        """
+        bodies = self.bodies(entry)
+        if not entry.seq or self._ids == "none":
+            return bodies
+        before = entry.since - 1
+        last = len(bodies) - 1
+        return [
+            f"id: {self._id_prefix}{entry.seq if index == last else f'{before}.{index + 1}'}\n".encode() + body
+            for index, body in enumerate(bodies)
+        ]
+
+    @abstractmethod
+    def bodies(self, entry: Entry) -> list[bytes]:
+        """The frames of an entry without their `id` lines, each ending in its blank line."""
+
+
+class Dialect(ABC):
+    """One wire vocabulary. Instances are stateless and shared; the state is in the encoders.
+
+    Attributes:
+        name: As in `?dialect=`.
+        headers: Response headers beyond those that every stream has.
+        resumes: Whether its usual clients come back with their cursor when a stream ends early.
+        stateful: Whether an encoder that attaches in mid-run must be fed the events before.
+    """
+
+    name: ClassVar[str]
+    headers: ClassVar[Mapping[str, str]] = {}
+    resumes: ClassVar[bool] = False
+    stateful: ClassVar[bool] = True
+
+    @abstractmethod
+    def encoder(
+        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: Any  # noqa: ANN401
+    ) -> Encoder:
+        """A fresh encoder for one run; options that the dialect does not know are ignored."""
+
+    @abstractmethod
+    def document(self, reduced: Reduced) -> bytes:
+        """The whole run as one JSON document, for a client that does not stream."""
+
+    def error(self, status: int, code: str, message: str) -> bytes:
+        """The JSON body of a failure before the stream began; `status` is the HTTP status it is sent with."""
+        return error_document(status, code, message)
+
+
+def json_frame(value: object, *, event: str | None = None) -> bytes:
+    """A frame without id whose data is one line of JSON."""
+    return frame(_json.encode(value), event=event)
+
+
+def frame(line: bytes, *, event: str | None = None) -> bytes:
+    """A frame without id; `line` has no line break, `event` is a name known to have none."""
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), line) if event else b"data: %b\n\n" % line
+
+
+def error_document(status: int, code: str, message: str) -> bytes:
+    """`{"error": {"code", "message", "status"}}`, the shape of every error that is not a stream."""
+    return _json.encode({"error": {"code": code, "message": message, "status": status}})

@@ -1,0 +1,65 @@
+"""The native dialect: the log as it is. The frame's event name is the event's type, its data the event's JSON.
+
+Beside the event's own fields the JSON has `at_ms`, when the producer took it, and on a merged frame `first`: a reader
+at c accepts a frame iff its `first` (without it, its id) is c + 1. Application data goes by its own name, unless the
+name would shadow one of the protocol's or of EventSource's.
+"""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from tailrace.events import TERMINAL_TYPES, Data, Entry, Event, Opaque, encode_record, event_type
+from tailrace.fold import Reduced
+from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, frame
+
+__all__ = ["DIALECT", "RESET", "reconnect"]
+
+#: Tells a reader to forget the run so far: the whole log follows. Has no id.
+RESET = b"event: reset\ndata: {}\n\n"
+
+#: Names a frame of application data may not have: EventSource's own, and the protocol's.
+_RESERVED = frozenset({"error", "open", "message", "reset", "reconnect", "data"}) | TERMINAL_TYPES
+
+
+def reconnect(retry_ms: int) -> bytes:
+    """Tells a reader to come back after `retry_ms`; the stream ends after it. Has no id."""
+    return b"retry: %d\nevent: reconnect\ndata: {}\n\n" % retry_ms
+
+
+class NativeEncoder(Encoder):
+    """One frame for every entry."""
+
+    def bodies(self, entry: Entry) -> list[bytes]:
+        record = encode_record(entry.at_ms, entry.event)
+        if entry.first is not None:
+            record = b'%b,"first":%d}' % (record[:-1], entry.first)
+        return [frame(record, event=_frame_name(entry.event))]
+
+
+def _frame_name(event: Event) -> str:
+    if isinstance(event, Data) and event.name not in _RESERVED and "." not in event.name:
+        return event.name
+    if isinstance(event, Opaque) and not event.type.replace(".", "").replace("_", "").isalnum():
+        return "data"
+    return event_type(event)
+
+
+class Native(Dialect):
+    """See the module."""
+
+    name: ClassVar[str] = "native"
+    resumes: ClassVar[bool] = True
+    stateful: ClassVar[bool] = False
+
+    def encoder(
+        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: Any
+    ) -> NativeEncoder:
+        return NativeEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
+
+    def document(self, reduced: Reduced) -> bytes:
+        """The reduced run: `run_id`, `status`, `text`, `messages` and whatever else the run has."""
+        return msgspec.json.encode({"status": reduced.status, "text": reduced.text, **msgspec.to_builtins(reduced)})
+
+
+DIALECT = Native()

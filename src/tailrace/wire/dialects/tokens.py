@@ -1,0 +1,115 @@
+"""The tokens dialect: unnamed frames of one-key JSON, ended by `[DONE]`, as plain chat pages read them.
+
+In order: `{"conversation_id"}` first, `{"tools_used": [name]}` as soon as a tool is called, `{"token"}` for each piece
+of text, `{"action": {"type", "value"}}`, `{"suggested_questions": […]}`, and `[DONE]`. A failure is told twice, as
+text for the pages that know no better, and as `{"error": {"code", "message"}}`.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import msgspec
+
+from tailrace import events
+from tailrace.events import Entry
+from tailrace.fold import Reduced
+from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, frame, json_frame
+
+__all__ = ["DIALECT"]
+
+_DONE = frame(b"[DONE]")
+_INTERRUPTED = "The answer was interrupted."
+
+
+class TokensEncoder(Encoder):
+    """Remembers which calls were announced and whether any text was written."""
+
+    def __init__(self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq") -> None:
+        """See `Encoder`."""
+        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
+        self._announced: set[str | None] = set()
+        self._wrote_text = False
+
+    def bodies(self, entry: Entry) -> list[bytes]:
+        write = _WRITERS.get(type(entry.event))
+        return [] if write is None else write(self, entry.event)
+
+    def run_started(self, event: events.RunStarted) -> list[bytes]:
+        return [json_frame({"conversation_id": event.thread_id or self.thread_id or self.run_id})]
+
+    def tool(self, event: events.ToolStarted | events.ToolReady) -> list[bytes]:
+        """Announced when the call begins; a source that only reports complete calls is announced then."""
+        if event.call_id in self._announced or event.name is None:
+            return []
+        self._announced.add(event.call_id)
+        return [json_frame({"tools_used": [event.name]})]
+
+    def text(self, event: events.TextDelta) -> list[bytes]:
+        self._wrote_text = True
+        return [json_frame({"token": event.delta})]
+
+    def action(self, event: events.UIAction) -> list[bytes]:
+        return [json_frame({"action": event.action})]
+
+    def suggestions(self, event: events.Suggestions) -> list[bytes]:
+        return [json_frame({"suggested_questions": event.items})]
+
+    def failed(self, event: events.RunFailed) -> list[bytes]:
+        return self._broken(event.code, event.message)
+
+    def interrupted(self, event: events.RunInterrupted) -> list[bytes]:
+        return self._broken(event.reason, _INTERRUPTED)
+
+    def paused(self, event: events.RunPaused) -> list[bytes]:
+        interrupts = msgspec.to_builtins(event.interrupts)
+        return [json_frame({"action": {"type": "interrupt", "value": interrupts}}), _DONE]
+
+    def done(self, event: events.Event) -> list[bytes]:
+        return [_DONE]
+
+    def _broken(self, code: str, message: str) -> list[bytes]:
+        token = f"\n\n{message}" if self._wrote_text else message
+        return [json_frame({"token": token}), json_frame({"error": {"code": code, "message": message}}), _DONE]
+
+
+_WRITERS: dict[type, Callable[[TokensEncoder, Any], list[bytes]]] = {
+    events.RunStarted: TokensEncoder.run_started,
+    events.ToolStarted: TokensEncoder.tool,
+    events.ToolReady: TokensEncoder.tool,
+    events.TextDelta: TokensEncoder.text,
+    events.UIAction: TokensEncoder.action,
+    events.Suggestions: TokensEncoder.suggestions,
+    events.RunCompleted: TokensEncoder.done,
+    events.RunCancelled: TokensEncoder.done,
+    events.RunFailed: TokensEncoder.failed,
+    events.RunInterrupted: TokensEncoder.interrupted,
+    events.RunPaused: TokensEncoder.paused,
+}
+
+
+class Tokens(Dialect):
+    """See the module."""
+
+    name: ClassVar[str] = "tokens"
+
+    def encoder(
+        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: Any
+    ) -> TokensEncoder:
+        return TokensEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
+
+    def document(self, reduced: Reduced) -> bytes:
+        """`{"response", "conversation_id", "suggested_questions", "tools_used", "actions", "status"}`, and `error`."""
+        answer: dict[str, Any] = {
+            "response": reduced.text,
+            "conversation_id": reduced.thread_id or reduced.run_id,
+            "suggested_questions": reduced.suggestions,
+            "tools_used": [tool.name for tool in reduced.tools],
+            "actions": reduced.actions,
+            "status": reduced.status,
+        }
+        if reduced.failure is not None:
+            answer["error"] = {"code": reduced.failure.code, "message": reduced.failure.message}
+        return msgspec.json.encode(answer)
+
+
+DIALECT = Tokens()

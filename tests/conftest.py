@@ -1,0 +1,39 @@
+"""What every suite needs: a guard against a blocked event loop, and an honest answer about missing programs."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no bug, so no verdict of a property test depends on speed.
+settings.register_profile("tailrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tailrace")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_blocking_call_on_the_event_loop_fails() -> Iterator[None]:
+    """Make tailrace raise `blockbuster.BlockingError` where it would block the loop it runs on."""
+    with blockbuster_ctx("tailrace"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def require_program() -> Callable[..., str]:
+    """The path of a program a test cannot do without, asked for by the names it goes by.
+
+    Where none of the names is installed the test is skipped; it fails if the environment has `CI=true`.
+    """
+
+    def require(*names: str) -> str:
+        for name in names:
+            if path := shutil.which(name):
+                return path
+        reason = f"not installed: {' or '.join(names)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+    return require
