@@ -101,7 +101,7 @@ class ReasoningPart(_Reduced, tag="reasoning"):
     signature: str | None = None
 
 
-class ToolPart(_Reduced, tag="tool"):
+class ToolPart(_Reduced, kw_only=True, tag="tool"):
     """One tool call. `args` is the raw text of arguments that are not complete yet."""
 
     call_id: str | None = None
@@ -118,7 +118,7 @@ class ToolPart(_Reduced, tag="tool"):
 Part: TypeAlias = TextPart | ReasoningPart | ToolPart
 
 
-class Message(_Reduced):
+class Message(_Reduced, kw_only=True):
     """One message with its parts in the order in which they began."""
 
     id: str | None = None
