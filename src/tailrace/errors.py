@@ -1,4 +1,4 @@
-"""Every error tailrace raises on purpose. Each carries a stable `code` and its facts as attributes; nobody parses messages.
+"""Every error tailrace raises on purpose. Each has a stable `code` and its facts as attributes: nobody parses messages.
 
 TailraceError
 ├── FrameInvalidError      a frame cannot be written: a line break in a field that has one line, a bad retry delay

@@ -13,7 +13,9 @@ import msgspec
 from tailrace.errors import EventInvalidError
 
 __all__ = [
+    "TERMINALS",
     "TERMINAL_TYPES",
+    "CancelReason",
     "Data",
     "Entry",
     "Event",
@@ -59,6 +61,7 @@ __all__ = [
     "event_type",
 ]
 
+CancelReason: TypeAlias = Literal["user", "superseded", "disconnect", "abandoned"]
 FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "tool_calls", "other"]
 Role: TypeAlias = Literal["assistant", "user", "system", "tool"]
 
@@ -119,7 +122,7 @@ class RunFailed(_Event, frozen=True, kw_only=True, tag="run.failed"):
 class RunCancelled(_Event, frozen=True, kw_only=True, tag="run.cancelled"):
     """Terminal: somebody, or the absence of everybody, stopped the run."""
 
-    reason: Literal["user", "superseded", "disconnect", "abandoned"]
+    reason: CancelReason
 
 
 class RunInterrupted(_Event, frozen=True, kw_only=True, tag="run.interrupted"):
@@ -430,8 +433,9 @@ _TYPE_OF: dict[type, str] = {
     struct: str(struct.__struct_config__.tag) for struct in get_args(_Known) if struct is not Opaque
 }
 
-#: The types one of which, and only one, ends a run.
-TERMINAL_TYPES: frozenset[str] = frozenset(_TYPE_OF[struct] for struct in get_args(Terminal))
+#: The classes of which one, and only one, ends a run, and their types.
+TERMINALS = (RunCompleted, RunFailed, RunCancelled, RunInterrupted, RunPaused)
+TERMINAL_TYPES: frozenset[str] = frozenset(_TYPE_OF[struct] for struct in TERMINALS)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -488,12 +492,13 @@ def decode(data: bytes) -> Event:
         EventInvalidError: Not a JSON object with a string `type`, or a known type with a missing or ill-typed field.
     """
     try:
-        return _decoder.decode(data)
+        event: Event = _decoder.decode(data)
     except msgspec.DecodeError as error:
         head = _read_head(data)
         if head.type in _KNOWN_TYPES:
             raise EventInvalidError(f"{head.type}: {error}") from error
         return Opaque(head.type, bytes(data))
+    return event
 
 
 _KNOWN_TYPES = frozenset(_TYPE_OF.values())

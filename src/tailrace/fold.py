@@ -31,7 +31,6 @@ MERGED_CHARACTERS = 64 * 1024
 
 RunStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled", "interrupted", "paused"]
 
-_Delta: TypeAlias = events.TextDelta | events.ReasoningDelta | events.ToolArgsDelta
 _DELTAS = (events.TextDelta, events.ReasoningDelta, events.ToolArgsDelta)
 
 
@@ -124,7 +123,7 @@ class Message(_Reduced, kw_only=True):
     id: str | None = None
     role: str
     name: str | None = None
-    parts: list[Part] = msgspec.field(default_factory=list)
+    parts: list[Part] = msgspec.field(default_factory=list[Part])
     finish_reason: str | None = None
 
     @property
@@ -169,21 +168,21 @@ class Reduced(_Reduced):
     finish_reason: str | None = None
     result: Any = None
     failure: Failure | None = None
-    interrupts: list[events.Interrupt] = msgspec.field(default_factory=list)
-    messages: list[Message] = msgspec.field(default_factory=list)
-    steps: list[Step] = msgspec.field(default_factory=list)
+    interrupts: list[events.Interrupt] = msgspec.field(default_factory=list[events.Interrupt])
+    messages: list[Message] = msgspec.field(default_factory=list[Message])
+    steps: list[Step] = msgspec.field(default_factory=list[Step])
     line: str | None = None
-    thoughts: list[str] = msgspec.field(default_factory=list)
-    progress: dict[str, events.Progress] = msgspec.field(default_factory=dict)
-    actions: list[dict[str, Any]] = msgspec.field(default_factory=list)
-    suggestions: list[str] = msgspec.field(default_factory=list)
-    sources: list[events.Source] = msgspec.field(default_factory=list)
-    files: list[events.File] = msgspec.field(default_factory=list)
-    notices: list[events.Notice] = msgspec.field(default_factory=list)
-    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    thoughts: list[str] = msgspec.field(default_factory=list[str])
+    progress: dict[str, events.Progress] = msgspec.field(default_factory=dict[str, events.Progress])
+    actions: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
+    suggestions: list[str] = msgspec.field(default_factory=list[str])
+    sources: list[events.Source] = msgspec.field(default_factory=list[events.Source])
+    files: list[events.File] = msgspec.field(default_factory=list[events.File])
+    notices: list[events.Notice] = msgspec.field(default_factory=list[events.Notice])
+    data: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     state: Any = None
-    state_patches: list[dict[str, Any]] = msgspec.field(default_factory=list)
-    usage: list[events.Usage] = msgspec.field(default_factory=list)
+    state_patches: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
+    usage: list[events.Usage] = msgspec.field(default_factory=list[events.Usage])
 
     @property
     def text(self) -> str:

@@ -90,11 +90,11 @@ class _Chat:
         except DialectNotFoundError as error:
             return _refusal(400, error.code, str(error))
 
-    async def alive(self, request: Request) -> Response:
+    async def alive(self, _: Request) -> Response:
         """`GET /healthz`: the process answers."""
         return JSONResponse({"status": "ok"})
 
-    async def ready(self, request: Request) -> Response:
+    async def ready(self, _: Request) -> Response:
         """`GET /readyz`: 200 while new runs are welcome."""
         if self._tail.draining:
             return JSONResponse({"status": "draining"}, 503)
@@ -102,7 +102,11 @@ class _Chat:
 
 
 async def _read(request: Request) -> ChatRequest:
-    """The body, as far as its size and shape allow."""
+    """The body, as far as its size and shape allow.
+
+    Raises:
+        _RequestError: They do not.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         # A page of another origin can send any other type without being asked.
         raise _RequestError(415, "The body must be application/json.")
@@ -148,7 +152,7 @@ class _Page:
             "x-content-type-options": "nosniff",
         }
 
-    async def show(self, request: Request) -> Response:
+    async def show(self, _: Request) -> Response:
         """`GET`: the page."""
         return Response(self._html, 200, self._headers, media_type="text/html")
 

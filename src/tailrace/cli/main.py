@@ -8,10 +8,10 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; needs the `cli` extra."""
     try:
-        import typer  # noqa: PLC0415  an extra: its absence deserves a sentence, not a traceback
+        import typer
     except ModuleNotFoundError:
         sys.exit("the command line needs its extra: pip install 'tailrace[cli]'")
-    from tailrace.cli.serve import serve  # noqa: PLC0415  needs typer
+    from tailrace.cli.serve import serve
 
     app = typer.Typer(name="tailrace", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_about)

@@ -27,7 +27,7 @@ def serve(  # noqa: PLR0913  one parameter for each option
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     grace_seconds: Annotated[float, typer.Option(min=0, help="How long a stop may take.")] = 10.0,
 ) -> None:
-    """Serve the chat: POST /chat, the runs under /runs, a page at http://HOST:PORT."""
+    """Serve the chat: POST /chat, the runs under /runs, a page at http://HOST:PORT."""  # noqa: DOC501  this is the help
     console = Console(stderr=True)
     try:
         app = _application(target, store=store, model=model, workers=workers, grace_seconds=grace_seconds)
@@ -39,9 +39,7 @@ def serve(  # noqa: PLR0913  one parameter for each option
     serve_app(app, host=host, port=port, grace_seconds=1.0)
 
 
-def _application(
-    target: str | None, *, store: str, model: str, workers: int, grace_seconds: float
-) -> Any:  # noqa: ANN401  any ASGI application
+def _application(target: str | None, *, store: str, model: str, workers: int, grace_seconds: float) -> Any:  # noqa: ANN401  any ASGI application
     if workers > 1:
         # Each process would have logs of its own, and a reload would find its run in one of them only.
         raise typer.BadParameter("memory:// cannot be shared: more than one worker needs a store that is")

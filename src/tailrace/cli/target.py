@@ -4,9 +4,7 @@ import importlib
 import inspect
 import sys
 from pathlib import Path
-from typing import Any, cast
-
-from tailrace.chat.app import AgentLike
+from typing import Any
 
 __all__ = ["TargetError", "is_asgi", "load_target"]
 
@@ -20,6 +18,7 @@ def load_target(target: str) -> Any:  # noqa: ANN401  whatever the module holds
 
     Raises:
         TargetError: Not in that form, no such module or attribute, or nothing that can be called.
+        ModuleNotFoundError: The module itself imports one that is missing.
     """
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):
@@ -39,7 +38,7 @@ def load_target(target: str) -> Any:  # noqa: ANN401  whatever the module holds
         found = getattr(found, name)
     if not callable(found):
         raise TargetError(f"{target!r} is a {type(found).__name__}, which is neither an application nor an agent")
-    return cast("AgentLike", found)
+    return found
 
 
 def is_asgi(target: Any) -> bool:  # noqa: ANN401  whatever the module holds
@@ -55,4 +54,4 @@ def is_asgi(target: Any) -> bool:  # noqa: ANN401  whatever the module holds
         if parameter.default is parameter.empty
         and parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
     ]
-    return len(required) - (not inspect.isroutine(target)) == 3  # noqa: PLR2004  scope, receive, send
+    return len(required) - (not inspect.isroutine(target)) == 3

@@ -6,7 +6,7 @@ under the same numbers, so a loss there is never a loss for a reader.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from tailrace.errors import FencedError, GapError, RunNotFoundError, StoreError, StoreUnavailableError
@@ -155,8 +155,4 @@ class Committer:
 
     def _drop_idle(self) -> None:
         """Forget the runs that have nothing to send."""
-        self._dirty = {
-            run_id: run
-            for run_id, run in self._dirty.items()
-            if run.log.next_write(1) is not None
-        }
+        self._dirty = {run_id: run for run_id, run in self._dirty.items() if run.log.next_write(1) is not None}

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any
 
 from tailrace.errors import RunClosedError
-from tailrace.events import Event, Terminal
+from tailrace.events import TERMINALS, Event, Terminal
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.log import EntryLog
-from tailrace.runtime.producer import FINAL_STATES, Producer
+from tailrace.runtime.producer import Producer
 from tailrace.runtime.source import discard, open_source, to_event
 
 __all__ = ["SourceThreads", "drive"]
@@ -111,9 +111,7 @@ class _Slot:
 class _Thread:
     """Runs `target` and resolves `ended` in the loop, with the exception if there was one."""
 
-    def __init__(
-        self, target: Callable[[], None], loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]
-    ) -> None:
+    def __init__(self, target: Callable[[], None], loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
         self.ended: asyncio.Future[None] = loop.create_future()
         self._target = target
         self._loop = loop
@@ -146,7 +144,9 @@ class _Thread:
             self.ended.set_result(None)
 
 
-async def drive(source: object, producer: Producer, log: EntryLog, *, threads: SourceThreads, limits: Limits) -> Terminal | None:
+async def drive(
+    source: object, producer: Producer, log: EntryLog, *, threads: SourceThreads, limits: Limits
+) -> Terminal | None:
     """Run a source to its end and close it.
 
     Returns:
@@ -154,7 +154,8 @@ async def drive(source: object, producer: Producer, log: EntryLog, *, threads: S
 
     Raises:
         CancelledError: The run was told to stop.
-        Exception: Whatever the source raised, or said wrong.
+        SourceInvalidError: The source is, or yielded, something that is no event.
+        RuntimeError: The source tried to end the process. Beside it, whatever else the source raised.
     """
     try:
         opened = await open_source(source)
@@ -193,7 +194,7 @@ async def _drive_async(
 
 async def _close(closable: object, patience_seconds: float) -> None:
     """Close the source and wait for it, even if this task is cancelled meanwhile, but not for ever."""
-    closing = asyncio.ensure_future(discard(closable))
+    closing = asyncio.create_task(discard(closable), name="tailrace-close")
     try:
         async with asyncio.timeout(patience_seconds):
             await asyncio.shield(closing)
@@ -253,7 +254,7 @@ class _SyncSteps:
 
 
 def _take(event: Event, producer: Producer) -> Terminal | None:
-    if type(event) in FINAL_STATES:
-        return event  # type: ignore[return-value]  # the keys of FINAL_STATES are the terminal events
+    if isinstance(event, TERMINALS):
+        return event
     producer.take(event)
     return None

@@ -32,7 +32,9 @@ class Follower:
         was_reset: The place to start from was beyond the log: the reading began again at 1. Cleared by the reader.
     """
 
-    def __init__(self, run_id: str, *, store: RunStore, live: LiveRun | None, after: int = 0, merging: bool = False) -> None:
+    def __init__(
+        self, run_id: str, *, store: RunStore, live: LiveRun | None, after: int = 0, merging: bool = False
+    ) -> None:
         """Join; call `close` when done.
 
         Args:

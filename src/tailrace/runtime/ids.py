@@ -6,7 +6,7 @@ the call that was started last. Message and call ids are unique over all runs, p
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,7 @@ from tailrace.events import Event
 __all__ = ["IdFiller"]
 
 _replace = msgspec.structs.replace
+_Call: TypeAlias = events.ToolArgsDelta | events.ToolReady | events.ToolProgress | events.ToolOutput | events.ToolError
 
 
 class IdFiller:
@@ -33,7 +34,7 @@ class IdFiller:
 
     def fill(self, event: Event) -> Event:
         """The event with its missing ids."""
-        fill = _FILLERS.get(type(event))
+        fill = self._FILLERS.get(type(event))
         return event if fill is None else fill(self, event)
 
     def _next(self, prefix: str) -> int:
@@ -55,38 +56,38 @@ class IdFiller:
         self._part = (kind, part_id)
         return part_id
 
-    def text_delta(self, event: events.TextDelta) -> Event:
+    def _text_delta(self, event: events.TextDelta) -> Event:
         message_id = self._message(event.message_id)
         part_id = self._part_id("text", event.part_id)
         return events.TextDelta(event.delta, message_id=message_id, part_id=part_id, ext=event.ext)
 
-    def reasoning_delta(self, event: events.ReasoningDelta) -> Event:
+    def _reasoning_delta(self, event: events.ReasoningDelta) -> Event:
         message_id = self._message(event.message_id)
         part_id = self._part_id("reasoning", event.part_id)
         return events.ReasoningDelta(event.delta, message_id=message_id, part_id=part_id, ext=event.ext)
 
-    def part_done(self, event: events.TextDone | events.ReasoningDone) -> Event:
+    def _part_done(self, event: events.TextDone | events.ReasoningDone) -> Event:
         kind = "text" if isinstance(event, events.TextDone) else "reasoning"
         message_id = self._message(event.message_id)
         part_id = self._part_id(kind, event.part_id)
         self._part = None
         return _replace(event, message_id=message_id, part_id=part_id)
 
-    def message_started(self, event: events.MessageStarted) -> Event:
+    def _message_started(self, event: events.MessageStarted) -> Event:
         self._message_id = self._part = None
         return _replace(event, message_id=self._message(event.message_id))
 
-    def message_finished(self, event: events.MessageFinished) -> Event:
+    def _message_finished(self, event: events.MessageFinished) -> Event:
         message_id = self._message(event.message_id)
         self._message_id = self._part = None
         return _replace(event, message_id=message_id)
 
-    def tool_started(self, event: events.ToolStarted) -> Event:
+    def _tool_started(self, event: events.ToolStarted) -> Event:
         self._part = None
         self._call_id = event.call_id or self._new_call_id()
         return _replace(event, call_id=self._call_id, message_id=self._message(event.message_id))
 
-    def tool(self, event: Any) -> Event:  # noqa: ANN401  any of the tool events: they share `call_id`
+    def _tool(self, event: _Call) -> Event:
         self._part = None
         call_id = self._call_id = event.call_id or self._call_id or self._new_call_id()
         return event if event.call_id else _replace(event, call_id=call_id)
@@ -94,40 +95,39 @@ class IdFiller:
     def _new_call_id(self) -> str:
         return f"call_{self._stem}_{self._next('call')}"
 
-    def step_started(self, event: events.StepStarted) -> Event:
+    def _step_started(self, event: events.StepStarted) -> Event:
         index = self._next("s")
         self._step_id = event.step_id or f"s{index}"
         return _replace(event, step_id=self._step_id, index=event.index or index)
 
-    def step_finished(self, event: events.StepFinished) -> Event:
+    def _step_finished(self, event: events.StepFinished) -> Event:
         return event if event.step_id else _replace(event, step_id=self._step_id)
 
-    def source(self, event: events.Source) -> Event:
+    def _source(self, event: events.Source) -> Event:
         return event if event.source_id else _replace(event, source_id=f"src{self._next('src')}")
 
-    def action(self, event: events.UIAction) -> Event:
+    def _action(self, event: events.UIAction) -> Event:
         return event if event.id else _replace(event, id=f"a{self._next('a')}")
 
-    def completed(self, event: events.RunCompleted) -> Event:
+    def _completed(self, event: events.RunCompleted) -> Event:
         return event if event.finish_reason else _replace(event, finish_reason="stop")
 
-
-_FILLERS: dict[type, Callable[[IdFiller, Any], Event]] = {
-    events.TextDelta: IdFiller.text_delta,
-    events.ReasoningDelta: IdFiller.reasoning_delta,
-    events.TextDone: IdFiller.part_done,
-    events.ReasoningDone: IdFiller.part_done,
-    events.MessageStarted: IdFiller.message_started,
-    events.MessageFinished: IdFiller.message_finished,
-    events.ToolStarted: IdFiller.tool_started,
-    events.ToolArgsDelta: IdFiller.tool,
-    events.ToolReady: IdFiller.tool,
-    events.ToolProgress: IdFiller.tool,
-    events.ToolOutput: IdFiller.tool,
-    events.ToolError: IdFiller.tool,
-    events.StepStarted: IdFiller.step_started,
-    events.StepFinished: IdFiller.step_finished,
-    events.Source: IdFiller.source,
-    events.UIAction: IdFiller.action,
-    events.RunCompleted: IdFiller.completed,
-}
+    _FILLERS: ClassVar[dict[type, Callable[[Any, Any], Event]]] = {
+        events.TextDelta: _text_delta,
+        events.ReasoningDelta: _reasoning_delta,
+        events.TextDone: _part_done,
+        events.ReasoningDone: _part_done,
+        events.MessageStarted: _message_started,
+        events.MessageFinished: _message_finished,
+        events.ToolStarted: _tool_started,
+        events.ToolArgsDelta: _tool,
+        events.ToolReady: _tool,
+        events.ToolProgress: _tool,
+        events.ToolOutput: _tool,
+        events.ToolError: _tool,
+        events.StepStarted: _step_started,
+        events.StepFinished: _step_finished,
+        events.Source: _source,
+        events.UIAction: _action,
+        events.RunCompleted: _completed,
+    }

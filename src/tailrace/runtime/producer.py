@@ -6,6 +6,7 @@ Both ways in take the same lock, so the order in the log is the order of the cal
 import contextvars
 import threading
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import msgspec
 
@@ -48,7 +49,7 @@ def emit(event: Event) -> None:
     producer = _producing.get(None)
     if producer is None:
         raise NoRunError
-    if type(event) in FINAL_STATES or isinstance(event, events.RunStarted):
+    if isinstance(event, (*events.TERMINALS, events.RunStarted)):
         raise EventInvalidError(f"{events.event_type(event)} cannot be emitted: yield it, or leave it to the runtime")
     producer.emit(event)
 
@@ -202,7 +203,7 @@ def _replaced(value: object) -> object:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_replaced(item) for item in value]
+        return [_replaced(item) for item in cast("list[object]", value)]
     if isinstance(value, dict):
-        return {_replaced(key): _replaced(item) for key, item in value.items()}
+        return {_replaced(key): _replaced(item) for key, item in cast("dict[object, object]", value).items()}
     return value

@@ -6,14 +6,14 @@ never starts anything. Whoever calls these methods is trusted; `authorize` is th
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, Literal, Self, cast
+from collections.abc import AsyncIterator
+from typing import Any, Literal, Self
 
 import msgspec
 
 from tailrace import events, fold
 from tailrace.errors import DrainingError, FingerprintError, RunFailedError, RunNotFoundError
-from tailrace.events import Entry
+from tailrace.events import CancelReason, Entry
 from tailrace.fold import Reduced, RunStatus
 from tailrace.runtime.clock import Clock, SystemClock
 from tailrace.runtime.committer import Committer
@@ -27,9 +27,7 @@ from tailrace.runtime.stores import open_store
 from tailrace.runtime.supervisor import LiveRun, Order, Parts
 from tailrace.stores.contract import OPEN, Info, RunStore
 
-__all__ = ["CancelReason", "Run", "RunInfo", "Runs"]
-
-CancelReason = Literal["user", "superseded", "disconnect", "abandoned"]
+__all__ = ["Run", "RunInfo", "Runs"]
 
 _STATUS_OF_EVENT: dict[type, RunStatus] = {
     events.RunCompleted: "completed",
@@ -358,9 +356,7 @@ class Runs:
 
     def follower(self, run_id: str, after: int = 0, *, merging: bool = False) -> Follower:
         """Join a run as a reader; the caller closes the follower."""
-        return Follower(
-            run_id, store=self._store, live=self._live.get(run_id), after=after, merging=merging
-        )
+        return Follower(run_id, store=self._store, live=self._live.get(run_id), after=after, merging=merging)
 
     async def follow(self, run_id: str, after: int = 0) -> AsyncIterator[Entry]:
         """The entries after number `after`: those that are there, then those to come, to the terminal one.

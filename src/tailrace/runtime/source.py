@@ -9,7 +9,7 @@ the one that starts; blocking work belongs inside a sync generator, which runs o
 import inspect
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeAlias, cast, get_args
+from typing import Any, TypeAlias, TypeGuard, cast, get_args
 
 from tailrace import events
 from tailrace.errors import SourceInvalidError
@@ -36,8 +36,7 @@ def check_source(source: object) -> None:
     if inspect.iscoroutine(source):
         source.close()
         raise SourceInvalidError("a coroutine", f"{_EXPECTED_SOURCE}: wrap it in a lambda")
-    iterable = isinstance(source, AsyncIterable | Iterable) and not isinstance(source, str | bytes | Mapping)
-    if not iterable and not callable(source):
+    if not _is_iterable(source) and not callable(source):
         raise SourceInvalidError(type(source).__name__, _EXPECTED_SOURCE)
 
 
@@ -47,14 +46,18 @@ async def open_source(source: object) -> AsyncIterable[Any] | Iterable[Any]:
     Raises:
         SourceInvalidError: It is not one.
     """
-    if callable(source) and not isinstance(source, AsyncIterable | Iterable):
+    if callable(source) and not _is_iterable(source):
         source = cast("Callable[[], object]", source)()
         if isinstance(source, Awaitable):
             source = await cast("Awaitable[object]", source)
-        if not isinstance(source, AsyncIterable | Iterable):
-            raise SourceInvalidError(type(source).__name__, _EXPECTED_SOURCE)
-    check_source(source)
-    return cast("AsyncIterable[Any] | Iterable[Any]", source)
+    if not _is_iterable(source):
+        raise SourceInvalidError(type(source).__name__, _EXPECTED_SOURCE)
+    return source
+
+
+def _is_iterable(source: object) -> TypeGuard[AsyncIterable[Any] | Iterable[Any]]:
+    """Iterable as a stream of items; text, bytes and mappings are iterable by accident."""
+    return isinstance(source, AsyncIterable | Iterable) and not isinstance(source, str | bytes | Mapping)
 
 
 async def discard(source: object) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import contextvars
 import logging
 import secrets
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -29,6 +29,8 @@ from tailrace.stores.contract import OPEN, Lease, RunStore
 __all__ = ["LiveRun", "Order", "Parts"]
 
 _logger = logging.getLogger("tailrace")
+#: A store keeps the reason of a cancel as text.
+_REASONS: dict[str, events.CancelReason] = {reason: reason for reason in get_args(events.CancelReason)}
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +93,7 @@ class LiveRun:
         self._began = False
         self._stop: asyncio.Future[Terminal] = self._loop.create_future()
         self._patience_seconds = parts.limits.patience_seconds
-        self.producer = Producer(
-            self.id, self.log, clock=parts.clock, limits=parts.limits, on_append=self._appended
-        )
+        self.producer = Producer(self.id, self.log, clock=parts.clock, limits=parts.limits, on_append=self._appended)
         self._context = contextvars.copy_context()
         producing(self._context, self.producer)
 
@@ -155,7 +155,7 @@ class LiveRun:
         if not self._followers:
             self.stop(events.RunCancelled(reason="disconnect"))
 
-    # What the committer tells ------------------------------------------------------------------------------------------
+    # What the committer tells ----------------------------------------------------------------------------------------
 
     async def restore(self, store: RunStore) -> None:
         """Put the run back into a store that has lost it.
@@ -170,8 +170,7 @@ class LiveRun:
 
     def cancel_requested(self, reason: str) -> None:
         """Somebody, maybe in another process, asked for the run's end."""
-        known = reason if reason in {"user", "superseded", "disconnect", "abandoned"} else "user"
-        self.stop(events.RunCancelled(reason=known))  # type: ignore[arg-type]  # one of the literals, as just checked
+        self.stop(events.RunCancelled(reason=_REASONS.get(reason, "user")))
 
     def fenced(self) -> None:
         """The log belongs to somebody else now, who also ends it."""
@@ -188,7 +187,8 @@ class LiveRun:
     async def _supervise(self) -> None:
         task = self._loop.create_task(self._drive(), context=self._context, name=f"tailrace-source-{self.id[:6]}")
         try:
-            await asyncio.wait({task, self._stop}, timeout=self.order.timeout_seconds, return_when="FIRST_COMPLETED")
+            ends: set[asyncio.Future[Any]] = {task, self._stop}
+            await asyncio.wait(ends, timeout=self.order.timeout_seconds, return_when="FIRST_COMPLETED")
             terminal = self._requested(task)
             if terminal is not None:
                 await self._halt(task)

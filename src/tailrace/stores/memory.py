@@ -61,7 +61,11 @@ class MemoryStore:
         return self._secret
 
     async def create(self, run_id: str, *, owner: str | None, thread: str | None, fingerprint: bytes) -> Lease | None:
-        """See `RunStore.create`."""
+        """See `RunStore.create`.
+
+        Raises:
+            FingerprintError: The run exists with another fingerprint or owner.
+        """
         self._expire()
         log = self._logs.get(run_id)
         if log is None:
@@ -73,7 +77,11 @@ class MemoryStore:
         return None
 
     async def restore(self, lease: Lease, *, owner: str | None, thread: str | None, fingerprint: bytes) -> None:
-        """See `RunStore.restore`."""
+        """See `RunStore.restore`.
+
+        Raises:
+            FencedError: The run exists under another token.
+        """
         log = self._logs.setdefault(lease.run_id, _Log(lease, owner, thread, fingerprint))
         if log.token != lease.token:
             raise FencedError(lease.run_id)

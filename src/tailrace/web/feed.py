@@ -4,7 +4,6 @@ import asyncio
 import contextvars
 import secrets
 from collections import deque
-from functools import partial
 
 from tailrace import events
 from tailrace.errors import EventInvalidError
@@ -47,6 +46,10 @@ class _Pipe:
         self.size += len(record)
         self._waiting.append((entry, len(record)))
         self.final = final
+
+    def appended(self) -> None:
+        """Called from the thread that appended."""
+        self._loop.call_soon_threadsafe(self.wake)
 
     def take(self, limit: int) -> list[Entry]:
         entries: list[Entry] = []
@@ -96,8 +99,9 @@ class SourceFeed:
         self._pipe = _Pipe(loop)
         self._woken = False
         self._began = False
-        wake = partial(loop.call_soon_threadsafe, self._pipe.wake)
-        self._producer = Producer(self.run_id, self._pipe, clock=SystemClock(), limits=_LIMITS, on_append=wake)
+        self._producer = Producer(
+            self.run_id, self._pipe, clock=SystemClock(), limits=_LIMITS, on_append=self._pipe.appended
+        )
         context = contextvars.copy_context()
         producing(context, self._producer)
         self._producer.append(events.RunStarted(run_id=self.run_id, message_id=self._producer.first_message_id))
@@ -147,7 +151,11 @@ class SourceFeed:
         return await drive(self._source, self._producer, self._pipe, threads=_threads, limits=_LIMITS)
 
     def _finish(self, task: "asyncio.Task[Terminal | None]") -> None:
-        terminal = outcome(task, self._producer, self.correlation_id) if not task.cancelled() else events.RunCancelled(reason="disconnect")
+        terminal = (
+            outcome(task, self._producer, self.correlation_id)
+            if not task.cancelled()
+            else events.RunCancelled(reason="disconnect")
+        )
         try:
             self._producer.finish(terminal)
         except EventInvalidError as error:

@@ -20,9 +20,10 @@ def add_routes(app: Starlette, routes: RunRoutes, path: str, dependencies: Seque
     Raises:
         ValueError: Dependencies were given, and the application has no use for them.
     """
-    fastapi = sys.modules.get("fastapi")
+    fastapi: Any = sys.modules.get("fastapi")
     if fastapi is not None and isinstance(app, fastapi.FastAPI):
-        app.include_router(_fastapi_router(fastapi, routes, path), dependencies=list(dependencies))
+        fastapi_app: Any = app
+        fastapi_app.include_router(_fastapi_router(fastapi, routes, path), dependencies=list(dependencies))
         return
     if dependencies:
         raise ValueError("dependencies are a notion of FastAPI; guard a Starlette application with middleware")

@@ -1,13 +1,13 @@
 """Whose request it is. One opaque string per identity; without an `owner` function a run's id is its only key."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from starlette.requests import Request
 
 __all__ = ["OwnerOf", "identify"]
 
-OwnerOf: TypeAlias = Callable[[Request], str | None | Awaitable[str | None]]
+OwnerOf: TypeAlias = Callable[[Request], Awaitable[str | None] | str | None]
 
 
 async def identify(owner_of: OwnerOf | None, request: Request) -> str | None:
@@ -20,5 +20,5 @@ async def identify(owner_of: OwnerOf | None, request: Request) -> str | None:
         return None
     owner = owner_of(request)
     if isinstance(owner, Awaitable):
-        owner = await cast("Awaitable[str | None]", owner)
+        owner = await owner
     return owner

@@ -3,8 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, cast
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,13 +13,11 @@ from tailrace.fold import Reduced, merge
 from tailrace.stores.contract import OPEN
 from tailrace.web.errors import EarlyFailureError, document_status
 from tailrace.web.headers import CLIENT_HEADER, stream_headers
+from tailrace.web.service import RunService
 from tailrace.web.stream import Stream
 from tailrace.web.writer import AsgiWriter
 from tailrace.wire.cursor import Cursor
 from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm
-
-if TYPE_CHECKING:
-    from tailrace.web.tailrace import Tailrace
 
 __all__ = ["RunReader"]
 
@@ -33,9 +29,9 @@ _JSON_WAIT_SECONDS = 50.0
 class RunReader:
     """Reads for one request. `open` may refuse; after it, `close` in any case."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  who reads, which run, from where, how
         self,
-        tail: "Tailrace",
+        tail: RunService,
         request: Request,
         run_id: str,
         cursor: Cursor,
@@ -127,8 +123,8 @@ class RunReader:
 
     async def document(self, receive: Receive, send: Send) -> None:
         """Answer with the whole run when it has ended; with 202 and where to look if that takes too long."""
-        collect = asyncio.ensure_future((await self._tail.attach(self.run_id)).reduced())
-        leave = asyncio.ensure_future(_disconnected(receive))
+        collect = asyncio.create_task((await self._tail.attach(self.run_id)).reduced())
+        leave = asyncio.create_task(_disconnected(receive))
         try:
             await asyncio.wait({collect, leave}, timeout=_JSON_WAIT_SECONDS, return_when="FIRST_COMPLETED")
             if not collect.done() and leave.done():
@@ -162,12 +158,9 @@ class RunReader:
 
     def warn_of_dependencies(self) -> None:
         """Say once if resources of the request are closed while the run that may use them goes on."""
-        stack = self._request.scope.get("fastapi_inner_astack")
-        live = self._tail.live(self.run_id)
-        if live is None or not isinstance(stack, AsyncExitStack):
-            return
-        # There is no public way to ask an exit stack whether it holds anything.
-        if cast("object", getattr(stack, "_exit_callbacks", None)):
+        # FastAPI's stack of open dependencies; there is no public way to ask it whether it holds anything.
+        stack: object = self._request.scope.get("fastapi_inner_astack")
+        if self._tail.live(self.run_id) is not None and getattr(stack, "_exit_callbacks", None):
             self._tail.warn_once(
                 "a client left, and the dependencies of its request (those with `yield`) are closed while the run goes "
                 "on: open what the run needs inside its source, or pass hold=True to stream()"

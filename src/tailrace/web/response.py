@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from starlette.background import BackgroundTask
@@ -17,17 +17,15 @@ from tailrace.runtime.source import SourceLike, check_source, discard
 from tailrace.runtime.supervisor import Order
 from tailrace.web.errors import EarlyFailureError, error_response
 from tailrace.web.feed import SourceFeed
-from tailrace.web.headers import read_cursor, stream_headers
+from tailrace.web.headers import RawHeaders, read_cursor, stream_headers
 from tailrace.web.negotiate import JsonWhen, wants_json
 from tailrace.web.reader import RunReader
+from tailrace.web.service import RunService
 from tailrace.web.stream import Stream
 from tailrace.web.wheel import Wheel
 from tailrace.web.writer import AsgiWriter
 from tailrace.wire.cursor import START, Cursor
 from tailrace.wire.dialects.registry import get_dialect
-
-if TYPE_CHECKING:
-    from tailrace.web.tailrace import Tailrace
 
 __all__ = ["EventStream", "RunResponse", "StartOptions"]
 
@@ -54,6 +52,8 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
 class _LazyResponse(Response):
     """A response whose status and body are decided when it is called; headers may be set on it until then."""
 
+    raw_headers: RawHeaders
+
     def __init__(self, background: BackgroundTask | None = None) -> None:
         self.status_code = 200
         self.background = background
@@ -67,7 +67,7 @@ class RunResponse(_LazyResponse):
     Nothing is started before the response is called. If the client leaves, the run goes on.
     """
 
-    def __init__(self, tail: "Tailrace", source: SourceLike, *, dialect: str, options: StartOptions) -> None:
+    def __init__(self, tail: RunService, source: SourceLike, *, dialect: str, options: StartOptions) -> None:
         """Made by `Tailrace.stream`.
 
         Raises:
@@ -157,7 +157,11 @@ class RunResponse(_LazyResponse):
         return (await self._tail.order(await self._run_id(owner, key) or new_run_id(), order)).id
 
     async def _named(self, cursor: Cursor, owner: str | None, key: str | None) -> str:
-        """The run that a returning client means; a client with a place never starts one."""
+        """The run that a returning client means; a client with a place never starts one.
+
+        Raises:
+            CursorInvalidError: Neither the place nor the request names a run.
+        """
         run_id = cursor.run_id or await self._run_id(owner, key)
         if run_id is None:
             raise CursorInvalidError(str(cursor))

@@ -1,7 +1,7 @@
 """The run routes: look at a run, read its log, cancel it, list a thread's. Every one asks `authorize` first."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -12,15 +12,13 @@ from starlette.types import Receive, Scope, Send
 from tailrace.errors import CursorInvalidError, RunNotFoundError, StoreUnavailableError, TailraceError
 from tailrace.runtime.runs import RunInfo
 from tailrace.web.errors import error_response
-from tailrace.web.headers import read_cursor, stream_headers
+from tailrace.web.headers import RawHeaders, read_cursor, stream_headers
 from tailrace.web.reader import RunReader
-from tailrace.wire.cursor import START
+from tailrace.web.service import RunService
+from tailrace.wire.cursor import START, Cursor
 from tailrace.wire.dialects import native
 from tailrace.wire.dialects.contract import Dialect
 from tailrace.wire.dialects.registry import get_dialect
-
-if TYPE_CHECKING:
-    from tailrace.web.tailrace import Tailrace
 
 __all__ = ["RunRoute", "RunRoutes"]
 
@@ -40,7 +38,7 @@ class RunRoute(NamedTuple):
 class RunRoutes:
     """The endpoints, bound to one `Tailrace`."""
 
-    def __init__(self, tail: "Tailrace") -> None:
+    def __init__(self, tail: RunService) -> None:
         """Bind them."""
         self._tail = tail
 
@@ -64,9 +62,7 @@ class RunRoutes:
     async def list_active(self, request: Request) -> Response:
         """`GET /?thread=`: `{"runs": […]}`, newest first. Only for callers with an identity."""
         try:
-            owner = await self._tail.owner(request)
-            if owner is None:
-                raise RunNotFoundError("")
+            owner = await self._identity(request)
             active = await self._tail.active(owner=owner, thread=request.query_params.get("thread"))
         except TailraceError as error:
             return error_response(error, native.DIALECT)
@@ -79,19 +75,17 @@ class RunRoutes:
             reduced = await self._tail.reduced(run_id)
         except TailraceError as error:
             return error_response(error, native.DIALECT)
-        document = msgspec.json.decode(native.DIALECT.document(reduced), type=dict)
+        document = msgspec.json.decode(native.DIALECT.document(reduced), type=dict[str, object])
         document["events_url"] = self._tail.location(request.scope, run_id, native.DIALECT.name)
         return _json(document)
 
     async def events(self, request: Request) -> Response:
-        """`GET /{id}/events`: the log after `Last-Event-ID` or `?after=`, in `?dialect=`; `?merge=0` forbids merging."""
+        """`GET /{id}/events`: the log after `Last-Event-ID` or `?after=`, in `?dialect=`, unmerged with `?merge=0`."""
         dialect: Dialect = native.DIALECT
         try:
             dialect = get_dialect(request.query_params.get("dialect", native.DIALECT.name))
             run_id, _ = await self._authorized(request)
-            cursor = read_cursor(request) or START
-            if cursor.run_id not in {None, run_id}:
-                raise CursorInvalidError(str(cursor))
+            cursor = _cursor_in(run_id, request)
             merging = request.query_params.get("merge") != "0"
             if request.method == "HEAD":
                 return Response(None, 200, dict(_decoded(stream_headers(dialect.headers))))
@@ -110,6 +104,12 @@ class RunRoutes:
             return error_response(error, native.DIALECT)
         return _json({"run_id": run_id, "accepted": accepted}, 202 if accepted else 200)
 
+    async def _identity(self, request: Request) -> str:
+        owner = await self._tail.owner(request)
+        if owner is None:
+            raise RunNotFoundError("")
+        return owner
+
     async def _authorized(self, request: Request) -> tuple[str, str | None]:
         owner = await self._tail.owner(request)
         run_id: str = request.path_params["run_id"]
@@ -124,6 +124,8 @@ class RunRoutes:
 class _ReaderResponse(Response):
     """Streams what an opened reader reads, and closes it."""
 
+    raw_headers: RawHeaders
+
     def __init__(self, reader: RunReader) -> None:
         self.status_code = 200
         self.background = None
@@ -131,11 +133,23 @@ class _ReaderResponse(Response):
         self.raw_headers = []
         self._reader = reader
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._reader.stream(receive, send, self.raw_headers)
         finally:
             self._reader.close()
+
+
+def _cursor_in(run_id: str, request: Request) -> Cursor:
+    """Where the client stands in this run.
+
+    Raises:
+        CursorInvalidError: It says nothing that is a cursor, or names another run.
+    """
+    cursor = read_cursor(request) or START
+    if cursor.run_id not in {None, run_id}:
+        raise CursorInvalidError(str(cursor))
+    return cursor
 
 
 async def _opened(reader: RunReader) -> Response:

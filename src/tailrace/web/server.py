@@ -1,65 +1,79 @@
-"""Our uvicorn: a server that has drained exits with 0, and a protocol that can reset a connection.
+"""Our uvicorn: a server that exits with 0 once it has drained, and protocols that can reset a connection.
 
 Everything else is uvicorn's. The reset is offered to the application as an ASGI extension, because a reader that
 takes nothing cannot be got rid of in any other way: a connection that is closed politely waits for it for ever.
 """
 
+import asyncio
 import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tailrace.web.writer import ABORT_EXTENSION
 
-__all__ = ["Server", "serve"]
-
-if TYPE_CHECKING or importlib.util.find_spec("httptools") is not None:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
-else:
-    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol
+__all__ = ["ResettingH11Protocol", "Server", "protocol_class", "serve"]
 
 
-class Protocol(HttpProtocol):
-    """An HTTP protocol whose requests carry a way to reset their connection."""
-
-    def handle_events(self) -> None:  # h11 reads events in a loop of its own
-        """Offer the reset to what h11 is about to parse."""
-        super().handle_events()  # type: ignore[misc]
-        self._offer()
-
-    def on_headers_complete(self) -> None:
-        """Offer the reset to what httptools has parsed."""
-        super().on_headers_complete()
-        self._offer()
-
-    def _offer(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            extensions: dict[str, Any] = self.cycle.scope.setdefault("extensions", {})
-            extensions.setdefault(ABORT_EXTENSION, _abort_of(self))
+def _offer_reset(scope: Any, transport: asyncio.Transport) -> None:  # noqa: ANN401  uvicorn's own type of scope
+    scope.setdefault("extensions", {}).setdefault(ABORT_EXTENSION, _Reset(transport))
 
 
-def _abort_of(protocol: Protocol) -> Callable[[], None]:
-    def abort() -> None:
-        if protocol.transport is not None:
-            protocol.transport.abort()
+class _Reset:
+    """Resets one connection."""
 
-    return abort
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __call__(self) -> None:
+        self._transport.abort()
+
+
+class ResettingH11Protocol(H11Protocol):
+    """uvicorn's protocol on h11; each request carries a way to reset its connection."""
+
+    def handle_events(self) -> None:
+        """Parse what has come; the application of a request that this begins runs later, so it sees the offer."""
+        super().handle_events()
+        cycle: Any = self.cycle
+        if cycle is not None:
+            _offer_reset(cycle.scope, self.transport)
+
+
+def protocol_class() -> type[asyncio.Protocol]:
+    """The protocol on httptools if that is installed, which is faster, else the one on h11."""
+    if importlib.util.find_spec("httptools") is None:
+        return ResettingH11Protocol
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class ResettingHttpToolsProtocol(HttpToolsProtocol):
+        """uvicorn's protocol on httptools; each request carries a way to reset its connection."""
+
+        def on_headers_complete(self) -> None:
+            """Begin the request; its application runs later, so it sees the offer."""
+            super().on_headers_complete()
+            cycle: Any = self.cycle
+            if cycle is not None:
+                _offer_reset(cycle.scope, self.transport)
+
+    return ResettingHttpToolsProtocol
 
 
 class Server(uvicorn.Server):
     """Ends with exit code 0 after a signal, as an orderly stop should."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None, None, None]:
         """As uvicorn's, but the signals that were handled are not raised again at the end."""
         with super().capture_signals():
             yield
             self._captured_signals.clear()
 
 
-def serve(app: Any, *, host: str, port: int, grace_seconds: float, log_level: str = "info") -> None:  # noqa: ANN401
+def serve(app: Callable[..., Any], *, host: str, port: int, grace_seconds: float, log_level: str = "info") -> None:
     """Serve an ASGI application until a signal; returns when all connections are closed.
 
     Args:
@@ -73,7 +87,7 @@ def serve(app: Any, *, host: str, port: int, grace_seconds: float, log_level: st
         app,
         host=host,
         port=port,
-        http=Protocol,
+        http=protocol_class(),
         log_level=log_level,
         timeout_graceful_shutdown=max(1, round(grace_seconds)),
         access_log=False,

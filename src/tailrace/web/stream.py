@@ -15,10 +15,10 @@ from starlette.types import Receive
 
 from tailrace.errors import RunNotFoundError, SendTimeoutError, StoreUnavailableError
 from tailrace.events import Entry
-from tailrace.wire.dialects.contract import Encoder
-from tailrace.wire.dialects.native import RESET, reconnect
 from tailrace.web.wheel import Wheel
 from tailrace.web.writer import Writer
+from tailrace.wire.dialects.contract import Encoder
+from tailrace.wire.dialects.native import RESET, reconnect
 
 __all__ = ["END", "HEARTBEAT", "Feed", "Stream"]
 
@@ -134,8 +134,8 @@ class Stream:
             self._wheel.discard(self)
             watcher.cancel()
             await asyncio.wait({watcher})
-            if not watcher.cancelled() and (error := watcher.exception()) is not None:
-                _logger.debug("receive failed, which counts as a disconnect", exc_info=error)
+            if not watcher.cancelled() and watcher.exception() is not None:
+                _logger.debug("receive failed, which counts as a disconnect", exc_info=watcher.exception())
 
     async def _pump(self) -> None:
         while not self.gone:

@@ -1,122 +1,29 @@
 """Tailrace: runs and the HTTP around them. One object per application."""
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal
 
 from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
-from tailrace.runtime.clock import Clock
-from tailrace.runtime.limits import Limits
-from tailrace.runtime.runs import Runs
 from tailrace.runtime.source import SourceLike
-from tailrace.stores.contract import RunStore
 from tailrace.web.install import add_routes
 from tailrace.web.negotiate import JsonWhen
-from tailrace.web.owners import OwnerOf, identify
 from tailrace.web.response import RunResponse, StartOptions
 from tailrace.web.routes import RunRoutes
+from tailrace.web.service import RunService
 from tailrace.web.signals import SignalChain
-from tailrace.web.stream import Stream
-from tailrace.web.wheel import Wheel
 
 __all__ = ["Tailrace"]
 
-_logger = logging.getLogger("tailrace")
-_RECONNECT_MS = 1_000
-#: Of a drain's time, the share in which streams that are told to go may still take what they were sent.
-_FLUSH_SHARE = 0.15
-_FLUSH_SECONDS = 1.0
 
-
-class Tailrace(Runs):
+class Tailrace(RunService):
     """Starts runs for requests, reads them to clients, and drains when the server stops.
 
-    Attributes:
-        drain_seconds: How long a SIGTERM may take from the first sign to the last byte.
+    The constructor is `RunService`'s: `Tailrace(store="memory://", *, owner=None, …)`.
     """
-
-    def __init__(  # noqa: PLR0913  the fixed constructor of the product
-        self,
-        store: str | RunStore = "memory://",
-        *,
-        owner: OwnerOf | None = None,
-        secret: bytes | str | None = None,
-        lease_seconds: float = 10,
-        retention_seconds: float = 900,
-        heartbeat_seconds: float = 15,
-        early_seconds: float = 0.5,
-        send_timeout_seconds: float = 30,
-        max_events: int = 100_000,
-        max_bytes: int = 16 * 1024**2,
-        clock: Clock | None = None,
-        limits: Limits | None = None,
-    ) -> None:
-        """Describe the service; nothing is opened before the first use.
-
-        Args:
-            store: Where logs are kept: a URL such as `memory://`, or a store.
-            owner: Whose request it is: an opaque string per identity, with tenant and subject joined. May be async,
-                may raise `HTTPException`. Without it a run's id is the only key to the run.
-            secret: See `Runs`.
-            lease_seconds: See `Runs`.
-            retention_seconds: See `Runs`.
-            heartbeat_seconds: The longest silence on an open stream.
-            early_seconds: How long a response that starts a run waits for its first event, so that a failure before
-                it can be an HTTP status.
-            send_timeout_seconds: How long a reader may take nothing before it is dropped.
-            max_events: See `Runs`.
-            max_bytes: See `Runs`.
-            clock: See `Runs`.
-            limits: See `Runs`.
-
-        Raises:
-            StoreUrlError: The URL names no known kind of store.
-        """
-        super().__init__(
-            store,
-            secret=secret,
-            lease_seconds=lease_seconds,
-            retention_seconds=retention_seconds,
-            max_events=max_events,
-            max_bytes=max_bytes,
-            clock=clock,
-            limits=limits,
-        )
-        self.drain_seconds = 10.0
-        self.heartbeat_seconds = heartbeat_seconds
-        self.early_seconds = early_seconds
-        self.send_timeout_seconds = send_timeout_seconds
-        self.wheel = Wheel(min(heartbeat_seconds, send_timeout_seconds))
-        self._owner_of = owner
-        self._path: str | None = None
-        self._app: object = None
-        self._streams: set[Stream] = set()
-        self._streams_left: asyncio.Event | None = None
-        self._warned: set[str] = set()
-
-    @property
-    def has_owners(self) -> bool:
-        """Whether runs belong to somebody; if not, they can be reached by id only, never listed."""
-        return self._owner_of is not None
-
-    @property
-    def stream_count(self) -> int:
-        """Streams of runs that are open now."""
-        return len(self._streams)
-
-    async def owner(self, request: Request) -> str | None:
-        """Whose request it is.
-
-        Raises:
-            HTTPException: Whatever the application's function raises.
-        """
-        return await identify(self._owner_of, request)
 
     # In a handler ----------------------------------------------------------------------------------------------------
 
@@ -193,13 +100,13 @@ class Tailrace(Runs):
         """
         if not path.startswith("/"):
             raise ValueError("the path of the run routes begins with a slash")
-        self._path = path.rstrip("/")
-        self._app = app
-        add_routes(app, RunRoutes(self), self._path, dependencies)
+        prefix = path.rstrip("/")
+        self.installed(app, prefix)
+        add_routes(app, RunRoutes(self), prefix, dependencies)
         inner: Callable[[Any], AbstractAsyncContextManager[Any]] = app.router.lifespan_context
 
         @asynccontextmanager
-        async def lifespan(started: Starlette) -> AsyncIterator[Any]:
+        async def lifespan(started: Starlette) -> AsyncGenerator[Any]:
             async with self.lifespan(started), inner(started) as state:
                 yield state
 
@@ -215,7 +122,7 @@ class Tailrace(Runs):
         return Starlette(routes=self.routes(), lifespan=self.lifespan)
 
     @asynccontextmanager
-    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+    async def lifespan(self, _: object = None) -> AsyncGenerator[None]:
         """From the server's start to its stop; drains on SIGTERM and SIGINT, before the server's own handlers act."""
         self._draining = False
         chain = SignalChain(lambda: self.drain(self.drain_seconds))
@@ -225,68 +132,3 @@ class Tailrace(Runs):
         finally:
             chain.restore()
             await self.aclose()
-
-    def location(self, scope: Scope, run_id: str, dialect: str) -> str | None:
-        """The URL path of a run's log in a dialect, as seen by the client of this request; `None` if not installed.
-
-        A request that came through an application mounted beside or below the one with the run routes has that
-        application's `root_path`; then the outermost application's counts.
-        """
-        if self._path is None:
-            return None
-        own = scope.get("app") is self._app
-        root_path = scope.get("root_path", "") if own else scope.get("app_root_path", scope.get("root_path", ""))
-        query = "" if dialect == "native" else f"?dialect={dialect}"
-        return f"{root_path}{self.url_of(run_id)}{query}"
-
-    def url_of(self, run_id: str) -> str:
-        """The path of a run's log within the application."""
-        return f"{self._path or ''}{super().url_of(run_id)}"
-
-    # Streams and the drain -------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def open_stream(self, stream: Stream) -> Iterator[None]:
-        """Count a stream while it is open, so that a drain finds it."""
-        self._streams.add(stream)
-        try:
-            yield
-        finally:
-            self._streams.discard(stream)
-            if not self._streams and self._streams_left is not None:
-                self._streams_left.set()
-
-    def warn_once(self, message: str) -> None:
-        """Log a warning the first time it is given."""
-        if message not in self._warned:
-            self._warned.add(message)
-            _logger.warning(message)
-
-    async def drain(self, seconds: float) -> None:
-        """Refuse new runs, give every open stream its end, and return when all is done or `seconds` have passed.
-
-        Where another process can go on with a run's log, readers that come back are sent there. Elsewhere they stay
-        to the terminal event: runs may finish, and what has not after most of the time is interrupted.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        self._streams_left = asyncio.Event()
-        if self.store.shared:
-            for stream in tuple(self._streams):
-                if stream.resumes:
-                    stream.leave(_RECONNECT_MS)
-        flush_seconds = min(_FLUSH_SECONDS, seconds * _FLUSH_SHARE)
-        await super().drain(max(0.0, seconds - 2 * flush_seconds))
-        await self._streams_gone(deadline - flush_seconds - loop.time())
-        for stream in tuple(self._streams):
-            stream.abort()
-        await self._streams_gone(deadline - loop.time())
-
-    async def _streams_gone(self, seconds: float) -> None:
-        """Wait until no stream is open, at most so long."""
-        if not self._streams or self._streams_left is None:
-            return
-        self._streams_left.clear()
-        waiting = asyncio.ensure_future(self._streams_left.wait())
-        await asyncio.wait({waiting}, timeout=max(0.0, seconds))
-        waiting.cancel()

@@ -283,7 +283,7 @@ class FrameSplitter:
     first item.
     """
 
-    __slots__ = ("_before_item", "_broken", "_max_frame_bytes", "_pending", "_saw_cr", "_scanned_bytes")
+    __slots__ = ("_before_item", "_broken", "_max_frame_bytes", "_pending", "_scanned_bytes")
 
     def __init__(self, *, max_frame_bytes: int = _DEFAULT_MAX_BYTES) -> None:
         """Stand at the start of a stream; `max_frame_bytes` bounds one item, and so the bytes held back."""
@@ -291,7 +291,6 @@ class FrameSplitter:
         self._pending = bytearray()
         self._scanned_bytes = 0
         self._before_item = _BYTE_ORDER_MARK
-        self._saw_cr = False
         self._broken = False
 
     @property
@@ -311,17 +310,16 @@ class FrameSplitter:
         """
         if self._broken:
             raise FrameTooLargeError(self._max_frame_bytes)
-        self._saw_cr = self._saw_cr or b"\r" in chunk
         self._pending += chunk
         pending = self._pending
-        if len(pending) < len(self._before_item) and self._before_item.startswith(pending):
-            return []
+        has_cr = b"\r" in chunk
         items: list[bytes] = []
         item_start = 0
         line_start = len(self._before_item) if pending.startswith(self._before_item) else 0
         search_start = max(line_start, self._scanned_bytes)
         while line_start < len(pending):
-            end = self._item_end(line_start, search_start)
+            is_one_line = pending[line_start] in b":\r\n"
+            end = _item_end(pending, search_start, is_one_line=is_one_line, has_cr=has_cr)
             if (end or len(pending)) - line_start > self._max_frame_bytes:
                 self._broken = True
                 raise FrameTooLargeError(self._max_frame_bytes)
@@ -330,21 +328,22 @@ class FrameSplitter:
             items.append(bytes(pending[item_start:end]))
             item_start = line_start = search_start = end
         if items:
-            self._before_item = b"\n" if pending.endswith(b"\r") and item_start == len(pending) else b""
+            self._before_item = b"\n" if items[-1].endswith(b"\r") else b""
             del pending[:item_start]
-        # What two line ends need before the byte that completes them: nothing but a CRLF can stand there.
-        self._scanned_bytes = max(0, len(pending) - 2)
+        # The last byte may end the line before a blank one that is still to come.
+        self._scanned_bytes = max(0, len(pending) - 1)
         return items
 
-    def _item_end(self, line_start: int, search_start: int) -> int:
-        """Find where the item whose first line is at `line_start` ends; 0 if it is unfinished."""
-        is_one_line = self._pending[line_start] in b":\r\n"
-        if self._saw_cr:
-            match = (_LINE_END if is_one_line else _FRAME_END).search(self._pending, search_start)
-            return match.end() if match else 0
-        line_feeds = b"\n" if is_one_line else b"\n\n"
-        found = self._pending.find(line_feeds, search_start)
-        return found + len(line_feeds) if found >= 0 else 0
+
+def _item_end(pending: bytearray, search_start: int, *, is_one_line: bool, has_cr: bool) -> int:
+    """Find where the first item ends; 0 if it is unfinished. `has_cr` tells of the bytes that are new."""
+    if has_cr:
+        match = (_LINE_END if is_one_line else _FRAME_END).search(pending, search_start)
+        return match.end() if match else 0
+    # The last byte of the item is new, so it is an LF, and a CR right before it would belong to it and end no other line.
+    line_feeds = b"\n" if is_one_line else b"\n\n"
+    found = pending.find(line_feeds, search_start)
+    return found + len(line_feeds) if found >= 0 else 0
 
 
 def _continued(field: str, text: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tailrace.errors import FrameTooLargeError
 from tailrace.wire.sse import Decoder, FrameSplitter, ServerSentEvent
 
-LONG_BYTES = 12 * 1024 * 1024
+LONG_BYTES = 24 * 1024 * 1024
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -194,17 +194,18 @@ def test_beyond_the_bound_every_call_raises() -> None:
     for chunk in (b"", b"\n\n", b"data: a\n\n"):
         with pytest.raises(FrameTooLargeError):
             splitter.feed(chunk)
+    assert splitter.pending == b"data: too long"
 
 
 # As for the decoder: with work that grows with the square of the length these would not end within the time limit.
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_a_long_frame_in_small_pieces_is_one_item(end: bytes) -> None:
     frame = (b"data: " + b"x" * 1000 + end) * (LONG_BYTES // 1000) + end
     splitter = FrameSplitter(max_frame_bytes=2 * LONG_BYTES)
 
-    items = [item for piece in pieces(frame, 251) for item in splitter.feed(piece)]
+    items = [item for piece in pieces(frame, 200) for item in splitter.feed(piece)]
 
     assert [item + splitter.pending == frame for item in items] == [True]
 

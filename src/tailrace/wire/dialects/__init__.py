@@ -1,1 +1,1 @@
-"""Dialects: how a run's events are spelled for one kind of front end. `contract` says what one is, `registry` has all."""
+"""Dialects: how a run's events are spelled for one kind of front end. `contract` says what one is."""

@@ -8,7 +8,7 @@ whose output for them was thrown away. The second rule: each of the terminal eve
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -77,7 +77,12 @@ class Dialect(ABC):
 
     @abstractmethod
     def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: Any  # noqa: ANN401
+        self,
+        *,
+        run_id: str,
+        thread_id: str | None = None,
+        ids: IdForm = "seq",
+        **options: object,
     ) -> Encoder:
         """A fresh encoder for one run; options that the dialect does not know are ignored."""
 

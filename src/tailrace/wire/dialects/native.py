@@ -5,7 +5,7 @@ at c accepts a frame iff its `first` (without it, its id) is c + 1. Application 
 name would shadow one of the protocol's or of EventSource's.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -31,6 +31,7 @@ class NativeEncoder(Encoder):
     """One frame for every entry."""
 
     def bodies(self, entry: Entry) -> list[bytes]:
+        """The event's JSON under its type."""
         record = encode_record(entry.at_ms, entry.event)
         if entry.first is not None:
             record = b'%b,"first":%d}' % (record[:-1], entry.first)
@@ -53,8 +54,9 @@ class Native(Dialect):
     stateful: ClassVar[bool] = False
 
     def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: Any
+        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **_options: object
     ) -> NativeEncoder:
+        """See `NativeEncoder`; there are no options."""
         return NativeEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
 
     def document(self, reduced: Reduced) -> bytes:

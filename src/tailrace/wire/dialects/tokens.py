@@ -31,60 +31,60 @@ class TokensEncoder(Encoder):
         self._wrote_text = False
 
     def bodies(self, entry: Entry) -> list[bytes]:
-        write = _WRITERS.get(type(entry.event))
+        """See the module for what each event becomes."""
+        write = self._WRITERS.get(type(entry.event))
         return [] if write is None else write(self, entry.event)
 
-    def run_started(self, event: events.RunStarted) -> list[bytes]:
+    def _run_started(self, event: events.RunStarted) -> list[bytes]:
         return [json_frame({"conversation_id": event.thread_id or self.thread_id or self.run_id})]
 
-    def tool(self, event: events.ToolStarted | events.ToolReady) -> list[bytes]:
+    def _tool(self, event: events.ToolStarted | events.ToolReady) -> list[bytes]:
         """Announced when the call begins; a source that only reports complete calls is announced then."""
         if event.call_id in self._announced or event.name is None:
             return []
         self._announced.add(event.call_id)
         return [json_frame({"tools_used": [event.name]})]
 
-    def text(self, event: events.TextDelta) -> list[bytes]:
+    def _text(self, event: events.TextDelta) -> list[bytes]:
         self._wrote_text = True
         return [json_frame({"token": event.delta})]
 
-    def action(self, event: events.UIAction) -> list[bytes]:
+    def _action(self, event: events.UIAction) -> list[bytes]:
         return [json_frame({"action": event.action})]
 
-    def suggestions(self, event: events.Suggestions) -> list[bytes]:
+    def _suggestions(self, event: events.Suggestions) -> list[bytes]:
         return [json_frame({"suggested_questions": event.items})]
 
-    def failed(self, event: events.RunFailed) -> list[bytes]:
+    def _failed(self, event: events.RunFailed) -> list[bytes]:
         return self._broken(event.code, event.message)
 
-    def interrupted(self, event: events.RunInterrupted) -> list[bytes]:
+    def _interrupted(self, event: events.RunInterrupted) -> list[bytes]:
         return self._broken(event.reason, _INTERRUPTED)
 
-    def paused(self, event: events.RunPaused) -> list[bytes]:
+    def _paused(self, event: events.RunPaused) -> list[bytes]:
         interrupts = msgspec.to_builtins(event.interrupts)
         return [json_frame({"action": {"type": "interrupt", "value": interrupts}}), _DONE]
 
-    def done(self, event: events.Event) -> list[bytes]:
+    def _done(self, _: events.Event) -> list[bytes]:
         return [_DONE]
 
     def _broken(self, code: str, message: str) -> list[bytes]:
         token = f"\n\n{message}" if self._wrote_text else message
         return [json_frame({"token": token}), json_frame({"error": {"code": code, "message": message}}), _DONE]
 
-
-_WRITERS: dict[type, Callable[[TokensEncoder, Any], list[bytes]]] = {
-    events.RunStarted: TokensEncoder.run_started,
-    events.ToolStarted: TokensEncoder.tool,
-    events.ToolReady: TokensEncoder.tool,
-    events.TextDelta: TokensEncoder.text,
-    events.UIAction: TokensEncoder.action,
-    events.Suggestions: TokensEncoder.suggestions,
-    events.RunCompleted: TokensEncoder.done,
-    events.RunCancelled: TokensEncoder.done,
-    events.RunFailed: TokensEncoder.failed,
-    events.RunInterrupted: TokensEncoder.interrupted,
-    events.RunPaused: TokensEncoder.paused,
-}
+    _WRITERS: ClassVar[dict[type, Callable[[Any, Any], list[bytes]]]] = {
+        events.RunStarted: _run_started,
+        events.ToolStarted: _tool,
+        events.ToolReady: _tool,
+        events.TextDelta: _text,
+        events.UIAction: _action,
+        events.Suggestions: _suggestions,
+        events.RunCompleted: _done,
+        events.RunCancelled: _done,
+        events.RunFailed: _failed,
+        events.RunInterrupted: _interrupted,
+        events.RunPaused: _paused,
+    }
 
 
 class Tokens(Dialect):
@@ -93,8 +93,9 @@ class Tokens(Dialect):
     name: ClassVar[str] = "tokens"
 
     def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: Any
+        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **_options: object
     ) -> TokensEncoder:
+        """See `TokensEncoder`; there are no options."""
         return TokensEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
 
     def document(self, reduced: Reduced) -> bytes:
