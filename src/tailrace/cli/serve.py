@@ -47,6 +47,9 @@ def _application(target: str | None, *, store: str, model: str, workers: int, gr
         raise typer.BadParameter(f"no model named {model!r}: this version has 'demo'")
     agent = demo.demo if target is None else load_target(target)
     if is_asgi(agent):
+        installed = getattr(getattr(agent, "state", None), "tailrace", None)
+        if isinstance(installed, Tailrace):
+            installed.drain_seconds = grace_seconds
         return agent
     tail = Tailrace(store)
     tail.drain_seconds = grace_seconds

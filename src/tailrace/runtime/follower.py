@@ -58,6 +58,11 @@ class Follower:
         if live is not None:
             live.follower_joined()
 
+    @property
+    def live(self) -> LiveRun | None:
+        """The run, if this process produced it when the follower joined."""
+        return self._live
+
     def close(self) -> None:
         """Leave the run; it goes on."""
         if self._closed:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from tailrace import events, fold
-from tailrace.errors import DrainingError, FingerprintError, RunFailedError, RunNotFoundError
+from tailrace.errors import DrainingError, FingerprintError, RunFailedError, RunNotFoundError, TailraceError
 from tailrace.events import CancelReason, Entry
 from tailrace.fold import Reduced, RunStatus
 from tailrace.runtime.clock import Clock, SystemClock
@@ -247,6 +247,7 @@ class Runs:
             FingerprintError: The key was used for a different request.
             RunNotFoundError: The run id is another owner's.
             DrainingError: The process is shutting down.
+            EventInvalidError: `meta` has no JSON form.
             StoreUnavailableError: The store gave no answer.
         """
         check_source(source)
@@ -313,8 +314,13 @@ class Runs:
             await self.authorize(run_id, order.owner)
             return False
         live = LiveRun(lease, order, self._parts)
+        try:
+            task = live.begin()
+        except TailraceError:
+            # What cannot even be begun, for the `meta` it was given, never was.
+            await self._store.purge(run_id)
+            raise
         self._live[run_id] = live
-        task = live.begin()
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(run_id, live, done))
         return True
@@ -391,9 +397,8 @@ class Runs:
             StoreUnavailableError: The store gave no answer.
         """
         live = self._live.get(run_id)
-        accepted = await self._store.cancel(run_id, reason)
         if live is None:
-            return accepted
+            return await self._store.cancel(run_id, reason)
         return live.stop(events.RunCancelled(reason=reason))
 
     async def info(self, run_id: str) -> RunInfo:
@@ -438,6 +443,10 @@ class Runs:
         return self._live.get(run_id)
 
     # The end ---------------------------------------------------------------------------------------------------------
+
+    def reopen(self) -> None:
+        """Start runs again after a drain; a server may stop and start within one process."""
+        self._draining = False
 
     async def drain(self, seconds: float) -> None:
         """Refuse new runs, let the live ones finish for a while, then end the rest as interrupted.

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import secrets
 from collections import deque
+from weakref import WeakSet
 
 from tailrace import events
 from tailrace.errors import EventInvalidError
@@ -17,12 +18,19 @@ from tailrace.runtime.producer import Producer, producing
 from tailrace.runtime.source import discard
 from tailrace.stores.contract import OPEN
 
-__all__ = ["SourceFeed"]
+__all__ = ["SourceFeed", "interrupt_feeds"]
 
 _UNBOUNDED = 2**62
 #: The whole stream may be endless; what waits for the reader may not.
 _LIMITS = Limits(max_events=_UNBOUNDED, max_bytes=_UNBOUNDED, pending_bytes=256 * 1024)
 _threads = SourceThreads(_LIMITS.source_threads)
+_open: "WeakSet[SourceFeed]" = WeakSet()
+
+
+def interrupt_feeds() -> None:
+    """The process is going down: end every stream without a log, as interrupted."""
+    for feed in tuple(_open):
+        feed.interrupt()
 
 
 class _Pipe:
@@ -99,6 +107,7 @@ class SourceFeed:
         self._pipe = _Pipe(loop)
         self._woken = False
         self._began = False
+        self._ending: Terminal = events.RunCancelled(reason="disconnect")
         self._producer = Producer(
             self.run_id, self._pipe, clock=SystemClock(), limits=_LIMITS, on_append=self._pipe.appended
         )
@@ -107,6 +116,7 @@ class SourceFeed:
         self._producer.append(events.RunStarted(run_id=self.run_id, message_id=self._producer.first_message_id))
         self._task = loop.create_task(self._drive(), context=context, name="tailrace-source")
         self._task.add_done_callback(self._finish)
+        _open.add(self)
 
     async def first_event(self, seconds: float) -> BaseException | None:
         """Wait at most `seconds` for the first event; what the source raised instead of one, if it did."""
@@ -137,6 +147,12 @@ class SourceFeed:
         self._woken = True
         self._pipe.wake()
 
+    def interrupt(self) -> None:
+        """Stop the source; the reader gets `run.interrupted`."""
+        self._ending = events.RunInterrupted(reason="shutdown")
+        self._producer.stop()
+        self._task.cancel()
+
     async def close(self) -> None:
         """Stop the source if it still runs, and wait until it is closed, but not for ever."""
         self._producer.stop()
@@ -151,11 +167,7 @@ class SourceFeed:
         return await drive(self._source, self._producer, self._pipe, threads=_threads, limits=_LIMITS)
 
     def _finish(self, task: "asyncio.Task[Terminal | None]") -> None:
-        terminal = (
-            outcome(task, self._producer, self.correlation_id)
-            if not task.cancelled()
-            else events.RunCancelled(reason="disconnect")
-        )
+        terminal = self._ending if task.cancelled() else outcome(task, self._producer, self.correlation_id)
         try:
             self._producer.finish(terminal)
         except EventInvalidError as error:

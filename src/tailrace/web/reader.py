@@ -74,7 +74,7 @@ class RunReader:
         self._encoder = await self._primed_encoder()
 
     async def _first_event(self) -> None:
-        live = self._tail.live(self.run_id)
+        live = self._follower.live
         if live is None:
             return
         error = await live.first_event(self._tail.early_seconds)

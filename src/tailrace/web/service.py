@@ -12,6 +12,7 @@ from tailrace.runtime.clock import Clock
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.runs import Runs
 from tailrace.stores.contract import RunStore
+from tailrace.web.feed import interrupt_feeds
 from tailrace.web.owners import OwnerOf, identify
 from tailrace.web.stream import Stream
 from tailrace.web.wheel import Wheel
@@ -163,6 +164,7 @@ class RunService(Runs):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         self._streams_left = asyncio.Event()
+        interrupt_feeds()
         if self.store.shared:
             for stream in tuple(self._streams):
                 if stream.resumes:

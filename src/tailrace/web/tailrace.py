@@ -90,6 +90,8 @@ class Tailrace(RunService):
     def install(self, app: Starlette, path: str, *, dependencies: Sequence[Any] = ()) -> None:
         """Add the run routes to a Starlette or FastAPI application under `path`, and this object to its lifespan.
 
+        The application finds this object again as `app.state.tailrace`.
+
         Args:
             app: The application, before it has started.
             path: Such as `/runs`; with and without a trailing slash at the end of a URL.
@@ -102,6 +104,7 @@ class Tailrace(RunService):
             raise ValueError("the path of the run routes begins with a slash")
         prefix = path.rstrip("/")
         self.installed(app, prefix)
+        app.state.tailrace = self
         add_routes(app, RunRoutes(self), prefix, dependencies)
         inner: Callable[[Any], AbstractAsyncContextManager[Any]] = app.router.lifespan_context
 
@@ -124,7 +127,7 @@ class Tailrace(RunService):
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncGenerator[None]:
         """From the server's start to its stop; drains on SIGTERM and SIGINT, before the server's own handlers act."""
-        self._draining = False
+        self.reopen()
         chain = SignalChain(lambda: self.drain(self.drain_seconds))
         chain.install()
         try:
