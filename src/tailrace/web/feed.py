@@ -7,7 +7,7 @@ from collections import deque
 from weakref import WeakSet
 
 from tailrace import events
-from tailrace.errors import EventInvalidError
+from tailrace.errors import EventInvalidError, RunClosedError
 from tailrace.events import Entry, Terminal
 from tailrace.runtime.clock import SystemClock
 from tailrace.runtime.drive import SourceThreads, drive
@@ -167,7 +167,8 @@ class SourceFeed:
         return await drive(self._source, self._producer, self._pipe, threads=_threads, limits=_LIMITS)
 
     def _finish(self, task: "asyncio.Task[Terminal | None]") -> None:
-        terminal = self._ending if task.cancelled() else outcome(task, self._producer, self.correlation_id)
+        stopped = task.cancelled() or isinstance(task.exception(), RunClosedError)
+        terminal = self._ending if stopped else outcome(task, self._producer, self.correlation_id)
         try:
             self._producer.finish(terminal)
         except EventInvalidError as error:
