@@ -103,15 +103,20 @@ _WHATEVER_ELSE_HAPPENS: list[Event] = [
 ]
 
 # Two of everything: enough for parts, calls and messages to alternate, few enough for them to be met again.
-_part = {"message_id": st.sampled_from([None, "m2"]), "part_id": st.sampled_from([None, "p1"])}
+_first_deltas: list[Event] = [
+    events.TextDelta(""),
+    events.TextDelta("", message_id="m2"),
+    events.TextDelta("", message_id="m2", part_id="p1"),
+    events.ReasoningDelta(""),
+    events.ReasoningDelta("", part_id="p1"),
+    events.ToolArgsDelta(""),
+    events.ToolArgsDelta("", call_id="c1"),
+]
 _pieces = st.lists(st.sampled_from(["", "a", "bc ", *ODD_TEXT]), min_size=1, max_size=5)
-_first_deltas: SearchStrategy[Any] = st.one_of(
-    st.builds(events.TextDelta, st.just(""), **_part),
-    st.builds(events.ReasoningDelta, st.just(""), **_part),
-    st.builds(events.ToolArgsDelta, st.just(""), call_id=st.sampled_from([None, "c1"])),
-)
 _bursts: SearchStrategy[list[Event]] = st.builds(
-    lambda first, pieces: [msgspec.structs.replace(first, delta=piece) for piece in pieces], _first_deltas, _pieces
+    lambda first, pieces: [msgspec.structs.replace(first, delta=piece) for piece in pieces],
+    st.sampled_from(_first_deltas),
+    _pieces,
 )
 _others = st.lists(st.sampled_from(_WHATEVER_ELSE_HAPPENS), max_size=4)
 _bodies = st.lists(st.one_of(_bursts, _others), max_size=6).map(lambda groups: list(chain.from_iterable(groups)))

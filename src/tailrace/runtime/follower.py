@@ -5,6 +5,7 @@ there and waiting for a hint. Only acknowledged entries are shown, in either cas
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from tailrace.events import Entry, decode_record
@@ -93,7 +94,9 @@ class Follower:
                 self.cursor = 0
                 self.was_reset = True
                 return
-            await self._wait(remaining)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(remaining):
+                    await self._wait(remaining)
 
     async def read(self, limit: int = _READ_ENTRIES) -> list[Entry]:
         """What is there after the cursor, in order; nothing if nothing is. Check `ended` after it.

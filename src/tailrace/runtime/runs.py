@@ -166,7 +166,9 @@ class Runs:
         self._limits = msgspec.structs.replace(limits or Limits(), max_events=max_events, max_bytes=max_bytes)
         self._threads = SourceThreads(self._limits.source_threads)
         self._committer = Committer(self._store, clock=self._clock, limits=self._limits)
+        self._abandoned: set[asyncio.Task[Any]] = set()
         self._parts = Parts(
+            abandoned=self._abandoned,
             store=self._store,
             committer=self._committer,
             threads=self._threads,
@@ -200,8 +202,8 @@ class Runs:
 
     @property
     def abandoned_count(self) -> int:
-        """Threads that are still inside a sync source whose run has ended."""
-        return self._threads.abandoned
+        """Sources, on threads and in the event loop, that did not stop when their run ended and still go on."""
+        return self._threads.abandoned + len(self._abandoned)
 
     def url_of(self, run_id: str) -> str:
         """The path of a run's log, relative to where the routes are mounted."""

@@ -59,8 +59,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What all runs of a process share."""
+    """What all runs of a process share.
 
+    Attributes:
+        abandoned: Sources that did not stop when their run ended; each leaves when it ends after all.
+    """
+
+    abandoned: set["asyncio.Task[Any]"]
     store: RunStore
     committer: Committer
     threads: SourceThreads
@@ -107,7 +112,7 @@ class LiveRun:
                 meta=self.order.meta,
             )
         )
-        task = self._loop.create_task(self._supervise(), name=f"tailrace-run-{self.id[:6]}")
+        task = self._loop.create_task(self._supervise(), name="tailrace-run")
         task.add_done_callback(self._ensure_final)
         return task
 
@@ -185,7 +190,7 @@ class LiveRun:
     # Supervision -----------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        task = self._loop.create_task(self._drive(), context=self._context, name=f"tailrace-source-{self.id[:6]}")
+        task = self._loop.create_task(self._drive(), context=self._context, name="tailrace-source")
         try:
             ends: set[asyncio.Future[Any]] = {task, self._stop}
             await asyncio.wait(ends, timeout=self.order.timeout_seconds, return_when="FIRST_COMPLETED")
@@ -227,7 +232,9 @@ class LiveRun:
         # The source's own patience is spent inside the task; a little more lets it report that.
         _, pending = await asyncio.wait({task}, timeout=self._patience_seconds + 0.2)
         if pending:
-            _logger.warning("run %s: the source did not stop and was abandoned", self.id)
+            _logger.warning("a source did not stop and was abandoned (correlation id %s)", self.correlation_id)
+            self._parts.abandoned.add(task)
+            task.add_done_callback(self._parts.abandoned.discard)
             task.cancel()
 
     def _early_failure(self, task: "asyncio.Task[Terminal | None]") -> BaseException | None:
@@ -258,7 +265,7 @@ class LiveRun:
         if self.log.final == OPEN and self.log.parting is None:
             self._finish(events.RunInterrupted(reason="shutdown"))
         if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.error("run %s: the supervisor failed", self.id, exc_info=error)
+            _logger.error("a supervisor failed (correlation id %s)", self.correlation_id, exc_info=error)
 
     def _appended(self) -> None:
         """Tell the committer, from whatever thread, once until it has looked."""

@@ -109,6 +109,7 @@ class Stream:
     def abort(self) -> None:
         """Cut the connection: the reader shall not take what it has for the whole."""
         self._aborting = True
+        self._writer.interrupt()
         self._feed.wake()
 
     def tick(self, now: float) -> None:
@@ -177,6 +178,9 @@ class Stream:
     async def _write(self, data: bytes) -> None:
         await self._writer.write(data)
         self._wrote_at = self._loop.time()
+        if len(data) >= _WRITE_BYTES:
+            # A server that buffers does not wait, so a long replay would keep everybody else from their turn.
+            await asyncio.sleep(0)
 
     def _frames(self, entries: list[Entry]) -> Iterator[bytes]:
         """The entries' frames, joined to writes of bounded size."""

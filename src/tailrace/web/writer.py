@@ -55,6 +55,10 @@ class Writer(Protocol):
         """Give up on a write that has waited too long."""
         ...
 
+    def interrupt(self) -> None:
+        """Give up on a write that waits now."""
+        ...
+
 
 class AsgiWriter:
     """Writes through an ASGI `send`, with a bound on how long one write may wait."""
@@ -100,9 +104,12 @@ class AsgiWriter:
 
     def tick(self, now: float) -> None:
         """Cancel a write that has waited too long. Called by the wheel, which is cheaper than a timer per write."""
-        if self._waiting_since is None or self._timed_out or self._task is None:
-            return
-        if now - self._waiting_since >= self._timeout_seconds:
+        if self._waiting_since is not None and now - self._waiting_since >= self._timeout_seconds:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Give up on a write that waits now; it raises `SendTimeoutError`."""
+        if self._waiting_since is not None and not self._timed_out and self._task is not None:
             self._timed_out = True
             self._task.cancel()
 

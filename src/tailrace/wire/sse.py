@@ -340,7 +340,8 @@ def _item_end(pending: bytearray, search_start: int, *, is_one_line: bool, has_c
     if has_cr:
         match = (_LINE_END if is_one_line else _FRAME_END).search(pending, search_start)
         return match.end() if match else 0
-    # The last byte of the item is new, so it is an LF, and a CR right before it would belong to it and end no other line.
+    # The item's last byte is new, so it is an LF; and the line before a blank one ends in LF too, as a CR right before
+    # this LF would be part of the same line end.
     line_feeds = b"\n" if is_one_line else b"\n\n"
     found = pending.find(line_feeds, search_start)
     return found + len(line_feeds) if found >= 0 else 0

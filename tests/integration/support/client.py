@@ -241,7 +241,7 @@ class EventReader:
     def next(self) -> ServerSentEvent:
         """The next event."""
         while not self._ready:
-            assert self._more(), f"the stream ended after {self.raw!r}"
+            assert self.read_more(), f"the stream ended after {self.raw!r}"
         return self._ready.pop(0)
 
     def next_of(self, *types: str) -> ServerSentEvent:
@@ -252,7 +252,7 @@ class EventReader:
 
     def rest(self) -> list[ServerSentEvent]:
         """All events to the end."""
-        while self._more():
+        while self.read_more():
             pass
         events, self._ready = self._ready, []
         return events
@@ -260,9 +260,10 @@ class EventReader:
     def until_comment(self, text: str) -> None:
         """Read on until a comment came."""
         while text not in self.comments:
-            assert self._more(), f"the stream ended after {self.raw!r}"
+            assert self.read_more(), f"the stream ended after {self.raw!r}"
 
-    def _more(self) -> bool:
+    def read_more(self) -> bool:
+        """Wait for more bytes; False at the end."""
         received = self.connection.read()
         self.raw += received
         self._ready += self._decoder.feed(received)

@@ -54,16 +54,19 @@ class Gate:
 class Script:
     """A callable source that plays items: waits at a `Gate`, raises an exception, yields the rest.
 
+    With `pace_seconds` it takes its time before each item.
+
     Attributes:
         opened: How often it was called.
         taken: Items that were asked for and given.
     """
 
-    def __init__(self, *items: object) -> None:
+    def __init__(self, *items: object, pace_seconds: float = 0.0) -> None:
         """Play `items` whenever called."""
         self.opened = 0
         self.taken = 0
         self._items = items
+        self._pace_seconds = pace_seconds
         self._closed = threading.Event()
 
     def __call__(self) -> AsyncIterator[Any]:
@@ -83,6 +86,8 @@ class Script:
     async def _play(self) -> AsyncIterator[Any]:
         try:
             for item in self._items:
+                if self._pace_seconds:
+                    await asyncio.sleep(self._pace_seconds)
                 if isinstance(item, Gate):
                     await item.passed()
                 elif isinstance(item, BaseException):

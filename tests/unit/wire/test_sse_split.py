@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tailrace.errors import FrameTooLargeError
 from tailrace.wire.sse import Decoder, FrameSplitter, ServerSentEvent
 
-LONG_BYTES = 24 * 1024 * 1024
+LONG_BYTES = 32 * 1024 * 1024
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -205,14 +205,13 @@ def test_a_long_frame_in_small_pieces_is_one_item(end: bytes) -> None:
     frame = (b"data: " + b"x" * 1000 + end) * (LONG_BYTES // 1000) + end
     splitter = FrameSplitter(max_frame_bytes=2 * LONG_BYTES)
 
-    items = [item for piece in pieces(frame, 200) for item in splitter.feed(piece)]
+    items = [item for piece in pieces(frame, 400) for item in splitter.feed(piece)]
 
     assert [item + splitter.pending == frame for item in items] == [True]
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_many_frames_in_one_chunk_are_as_many_items(end: bytes) -> None:
-    frame = b"data: " + b"x" * 200 + end + end
+def test_many_frames_in_one_chunk_are_as_many_items() -> None:
+    frame = b"data: " + b"x" * 400 + b"\n\n"
     count = LONG_BYTES // len(frame)
 
     items = FrameSplitter().feed(frame * count)
