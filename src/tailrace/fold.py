@@ -123,7 +123,7 @@ class Message(_Reduced, kw_only=True):
     id: str | None = None
     role: str
     name: str | None = None
-    parts: list[Part] = msgspec.field(default_factory=list[Part])
+    parts: list[Part] = []
     finish_reason: str | None = None
 
     @property
@@ -168,21 +168,21 @@ class Reduced(_Reduced):
     finish_reason: str | None = None
     result: Any = None
     failure: Failure | None = None
-    interrupts: list[events.Interrupt] = msgspec.field(default_factory=list[events.Interrupt])
-    messages: list[Message] = msgspec.field(default_factory=list[Message])
-    steps: list[Step] = msgspec.field(default_factory=list[Step])
+    interrupts: list[events.Interrupt] = []
+    messages: list[Message] = []
+    steps: list[Step] = []
     line: str | None = None
-    thoughts: list[str] = msgspec.field(default_factory=list[str])
-    progress: dict[str, events.Progress] = msgspec.field(default_factory=dict[str, events.Progress])
-    actions: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
-    suggestions: list[str] = msgspec.field(default_factory=list[str])
-    sources: list[events.Source] = msgspec.field(default_factory=list[events.Source])
-    files: list[events.File] = msgspec.field(default_factory=list[events.File])
-    notices: list[events.Notice] = msgspec.field(default_factory=list[events.Notice])
-    data: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    thoughts: list[str] = []
+    progress: dict[str, events.Progress] = {}
+    actions: list[dict[str, Any]] = []
+    suggestions: list[str] = []
+    sources: list[events.Source] = []
+    files: list[events.File] = []
+    notices: list[events.Notice] = []
+    data: dict[str, Any] = {}
     state: Any = None
-    state_patches: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
-    usage: list[events.Usage] = msgspec.field(default_factory=list[events.Usage])
+    state_patches: list[dict[str, Any]] = []
+    usage: list[events.Usage] = []
 
     @property
     def text(self) -> str:
