@@ -16,6 +16,7 @@ TailraceError
 ├── DrainingError          no new runs: the process is shutting down
 ├── SendTimeoutError       a reader took nothing for the send timeout
 └── StoreError             the log store refused or could not be reached
+    ├── StoreSetupError        the store is there but cannot be used as it is set up
     ├── StoreUnavailableError  no answer; whether the write happened is unknown, the same write may be repeated
     ├── FencedError            another producer owns the run, or it is sealed: stop writing
     ├── GapError               the store's log ends before what the producer thinks was acknowledged
@@ -45,6 +46,7 @@ __all__ = [
     "SendTimeoutError",
     "SourceInvalidError",
     "StoreError",
+    "StoreSetupError",
     "StoreUnavailableError",
     "TailraceError",
 ]
@@ -219,6 +221,16 @@ class StoreError(TailraceError):
     """Base of what a log store answers instead of an acknowledgement."""
 
     code = "store"
+
+
+class StoreSetupError(StoreError):
+    """The store cannot be used as it is set up; `reason` says what to change, and holds no password."""
+
+    code = "store_setup"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 class StoreUnavailableError(StoreError):

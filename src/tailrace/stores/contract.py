@@ -10,19 +10,20 @@ memory: the producer assigns the numbers, so whatever a store loses is sent agai
    `FencedError`. A run the store does not have is `RunNotFoundError`.
 3. `StoreUnavailableError` says that the outcome is unknown; repeating the same write is always right.
 4. What `read` returns was acknowledged or is about to be; it never takes back a number except by losing its tail.
-5. A hint says "look at the log". Hints may be lost, doubled or reordered; they carry no data here.
+5. A hint carries what was appended, or says "look at the log". Hints and signals may be lost, doubled or reordered.
 6. A final state never changes. A cancel flag, once set, rides on every later acknowledgement.
-7. Any await may be cancelled at any point and leaves the store usable.
+7. An open run lives as long as something is written to it, heartbeats included; a final one for the retention time.
+8. Any await may be cancelled at any point and leaves the store usable.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from tailrace.errors import StoreError
 
-__all__ = ["OPEN", "Ack", "Info", "Lease", "RunStore", "Write"]
+__all__ = ["OPEN", "Ack", "Batch", "Hint", "Info", "Lease", "Page", "RunStore", "Stop", "Write"]
 
 #: The state of a run that has not ended. Every other value is final and opaque to the store.
 OPEN = 0
@@ -58,6 +59,14 @@ class Ack(msgspec.Struct, frozen=True):
     cancel: str | None = None
 
 
+class Batch(msgspec.Struct, frozen=True):
+    """What one write appended, as a hint carries it; `state` is the run's after it."""
+
+    first: int
+    records: Sequence[bytes]
+    state: int
+
+
 class Info(msgspec.Struct, frozen=True):
     """A run at one moment.
 
@@ -82,12 +91,43 @@ class Info(msgspec.Struct, frozen=True):
     cancel: str | None
 
 
+class Page(msgspec.Struct, frozen=True):
+    """What `read` found.
+
+    Attributes:
+        records: The records that follow the number that was asked for, in order.
+        info: The run, not newer than the records: if it is final, its `last` is the end of the log.
+        block: Instead of records, the whole log of a compacted run, as `compact` was given it.
+    """
+
+    records: Sequence[bytes]
+    info: Info
+    block: bytes | None = None
+
+
+Hint: TypeAlias = Callable[[Batch | None], None]
+Stop: TypeAlias = Callable[[], None]
+
+
 class RunStore(Protocol):
     """Keeps run logs. See the module's page for the promises; every method may raise `StoreUnavailableError`."""
 
     @property
     def shared(self) -> bool:
         """Whether other processes see the same logs, so that a run can be followed elsewhere."""
+        ...
+
+    @property
+    def commit_interval_seconds(self) -> float:
+        """How long a process should wait between two commits, so that what is not urgent goes together."""
+        ...
+
+    async def open(self) -> None:
+        """Connect and check; called at start so that a store that cannot be used is known before the first run.
+
+        Raises:
+            StoreSetupError: The store is there but cannot be used as it is set up.
+        """
         ...
 
     async def secret(self) -> bytes:
@@ -117,6 +157,18 @@ class RunStore(Protocol):
         """Append to many runs in one round trip; the answers stand in the order of `writes`."""
         ...
 
+    async def seal(self, seen: Info, record: bytes, state: int) -> bool:
+        """End a run whose producer is gone: append `record` with the final `state`, atomically.
+
+        Returns:
+            False if the run is final, or its token, beat or last number is not what was seen: it lives.
+        """
+        ...
+
+    async def compact(self, run_id: str, block: bytes) -> bool:
+        """Replace the records of a final run by one block; False if the run is not final or gone."""
+        ...
+
     async def cancel(self, run_id: str, reason: str) -> bool:
         """Ask the producer to stop, wherever it is. The first reason stays.
 
@@ -136,26 +188,35 @@ class RunStore(Protocol):
         """
         ...
 
-    async def read(self, run_id: str, after: int, *, limit: int) -> tuple[Sequence[bytes], Info]:
+    async def read(self, run_id: str, after: int, *, limit: int) -> Page:
         """Read at most `limit` records that follow number `after`; none if the log ends before.
-
-        The info is not newer than the records: if it shows a final state, its `last` is the end of the log.
 
         Raises:
             RunNotFoundError: No such run.
         """
         ...
 
-    def subscribe(self, run_id: str, hint: Callable[[], None]) -> Callable[[], None]:
-        """Have `hint` called, in the event loop, when the run's log or flags may have changed.
+    def subscribe(self, run_id: str, hint: Hint) -> Stop:
+        """Have `hint` called, in the event loop, with what is appended to the run, or with `None` for "look".
 
         Returns:
             A function that ends the subscription; calling it twice is harmless.
         """
         ...
 
+    async def signal(self, topic: str, text: str) -> None:
+        """Tell whoever listens to `topic` now, in any process; at most once and maybe never."""
+        ...
+
+    def listen(self, topic: str, heard: Callable[[str], None]) -> Stop:
+        """Have `heard` called, in the event loop, with each signal of a topic. Ends as `subscribe`."""
+        ...
+
     async def active(self, *, owner: str | None = None, thread: str | None = None, limit: int = 100) -> Sequence[str]:
-        """Ids of open runs of one owner, one thread, or one owner's thread; newest first."""
+        """Ids of open runs of one owner, one thread, one owner's thread, or anybody; newest first.
+
+        The index may lag behind: an id may be of a run that has just ended or gone.
+        """
         ...
 
     async def purge(self, run_id: str) -> None:

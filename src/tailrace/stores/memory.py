@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from tailrace.errors import FencedError, FingerprintError, GapError, RunNotFoundError, StoreError
-from tailrace.stores.contract import OPEN, Ack, Info, Lease, Write
+from tailrace.stores.contract import OPEN, Ack, Batch, Hint, Info, Lease, Page, Stop, Write
 
 __all__ = ["MemoryStore"]
 
@@ -14,7 +14,20 @@ __all__ = ["MemoryStore"]
 class _Log:
     """One run."""
 
-    __slots__ = ("beat", "cancel", "fingerprint", "hints", "owner", "records", "size", "state", "thread", "token")
+    __slots__ = (
+        "beat",
+        "block",
+        "cancel",
+        "fingerprint",
+        "hints",
+        "last",
+        "owner",
+        "records",
+        "size",
+        "state",
+        "thread",
+        "token",
+    )
 
     def __init__(self, lease: Lease, owner: str | None, thread: str | None, fingerprint: bytes) -> None:
         self.token = lease.token
@@ -22,11 +35,13 @@ class _Log:
         self.thread = thread
         self.fingerprint = fingerprint
         self.records: list[bytes] = []
+        self.last = 0
         self.size = 0
         self.state = OPEN
         self.beat = 0
         self.cancel: str | None = None
-        self.hints: set[Callable[[], None]] = set()
+        self.block: bytes | None = None
+        self.hints: set[Hint] = set()
 
 
 class MemoryStore:
@@ -49,12 +64,21 @@ class MemoryStore:
         self._final: list[tuple[float, int, str, _Log]] = []
         self._order = itertools.count()
         self._final_bytes = 0
+        self._listeners: dict[str, set[Callable[[str], None]]] = {}
         self._secret = secrets.token_bytes(32)
 
     @property
     def shared(self) -> bool:
         """Nobody else sees these logs."""
         return False
+
+    @property
+    def commit_interval_seconds(self) -> float:
+        """Appending costs nothing that waiting could save."""
+        return 0.0
+
+    async def open(self) -> None:
+        """There is nothing to connect to."""
 
     async def secret(self) -> bytes:
         """The random bytes of this store."""
@@ -96,7 +120,7 @@ class MemoryStore:
             return RunNotFoundError(write.lease.run_id)
         if log.token != write.lease.token:
             return FencedError(write.lease.run_id)
-        last = len(log.records)
+        last = log.last
         write_last = write.first + len(write.records) - 1
         repeated = write_last <= last and write.final in {OPEN, log.state}
         if log.state != OPEN and not (repeated and write.records):
@@ -106,10 +130,11 @@ class MemoryStore:
         if write.first != last + 1:
             return GapError(last)
         self._append(log, write)
-        return Ack(len(log.records), log.cancel)
+        return Ack(log.last, log.cancel)
 
     def _append(self, log: _Log, write: Write) -> None:
         log.records.extend(write.records)
+        log.last += len(write.records)
         log.size += sum(map(len, write.records))
         log.beat += 1
         log.state = write.final
@@ -119,7 +144,27 @@ class MemoryStore:
             self._final_bytes += log.size
             self._expire()
         if write.records:
-            _hint(log)
+            _hint(log, Batch(write.first, write.records, write.final))
+
+    async def seal(self, seen: Info, record: bytes, state: int) -> bool:
+        """See `RunStore.seal`."""
+        log = self._logs.get(seen.run_id)
+        if log is None or log.state != OPEN or (log.token, log.beat, log.last) != (seen.token, seen.beat, seen.last):
+            return False
+        self._append(log, Write(Lease(seen.run_id, log.token), seen.last + 1, [record], state))
+        log.token = "sealed"
+        return True
+
+    async def compact(self, run_id: str, block: bytes) -> bool:
+        """See `RunStore.compact`."""
+        log = self._logs.get(run_id)
+        if log is None or log.state == OPEN:
+            return False
+        log.block = block
+        log.records = []
+        self._final_bytes += len(block) - log.size
+        log.size = len(block)
+        return True
 
     async def cancel(self, run_id: str, reason: str) -> bool:
         """See `RunStore.cancel`."""
@@ -134,18 +179,35 @@ class MemoryStore:
         """See `RunStore.info`."""
         return _info(run_id, self._log(run_id))
 
-    async def read(self, run_id: str, after: int, *, limit: int) -> tuple[Sequence[bytes], Info]:
+    async def read(self, run_id: str, after: int, *, limit: int) -> Page:
         """See `RunStore.read`."""
         log = self._log(run_id)
-        return log.records[after : after + limit], _info(run_id, log)
+        return Page(log.records[after : after + limit], _info(run_id, log), log.block)
 
-    def subscribe(self, run_id: str, hint: Callable[[], None]) -> Callable[[], None]:
+    def subscribe(self, run_id: str, hint: Hint) -> Stop:
         """See `RunStore.subscribe`."""
         log = self._logs.get(run_id)
         if log is None:
             return lambda: None
         log.hints.add(hint)
         return lambda: log.hints.discard(hint)
+
+    async def signal(self, topic: str, text: str) -> None:
+        """See `RunStore.signal`."""
+        for heard in tuple(self._listeners.get(topic, ())):
+            heard(text)
+
+    def listen(self, topic: str, heard: Callable[[str], None]) -> Stop:
+        """See `RunStore.listen`."""
+        self._listeners.setdefault(topic, set()).add(heard)
+
+        def stop() -> None:
+            listeners = self._listeners.get(topic, set())
+            listeners.discard(heard)
+            if not listeners:
+                self._listeners.pop(topic, None)
+
+        return stop
 
     async def active(self, *, owner: str | None = None, thread: str | None = None, limit: int = 100) -> Sequence[str]:
         """See `RunStore.active`."""
@@ -190,10 +252,10 @@ class MemoryStore:
         _hint(log)
 
 
-def _hint(log: _Log) -> None:
+def _hint(log: _Log, batch: Batch | None = None) -> None:
     for hint in tuple(log.hints):
-        hint()
+        hint(batch)
 
 
 def _info(run_id: str, log: _Log) -> Info:
-    return Info(run_id, log.owner, log.thread, log.state, len(log.records), log.beat, log.token, log.cancel)
+    return Info(run_id, log.owner, log.thread, log.state, log.last, log.beat, log.token, log.cancel)
