@@ -13,6 +13,7 @@ import msgspec
 from tailrace.errors import EventInvalidError
 
 __all__ = [
+    "DELTAS",
     "TERMINALS",
     "TERMINAL_TYPES",
     "CancelReason",
@@ -422,6 +423,9 @@ _Known: TypeAlias = (
     | Snapshot
 )
 Event: TypeAlias = _Known | Opaque
+
+#: The classes of which many follow each other and may be joined.
+DELTAS = (TextDelta, ReasoningDelta, ToolArgsDelta)
 
 
 def event_type(event: Event) -> str:

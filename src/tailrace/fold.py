@@ -31,8 +31,6 @@ MERGED_CHARACTERS = 64 * 1024
 
 RunStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled", "interrupted", "paused"]
 
-_DELTAS = (events.TextDelta, events.ReasoningDelta, events.ToolArgsDelta)
-
 
 def merge(entries: Iterable[Entry]) -> list[Entry]:
     """Join consecutive deltas of one part into single entries.
@@ -46,7 +44,7 @@ def merge(entries: Iterable[Entry]) -> list[Entry]:
     size = 0
     for entry in entries:
         entry_key = _merge_key(entry.event)
-        length = len(entry.event.delta) if isinstance(entry.event, _DELTAS) else 0
+        length = len(entry.event.delta) if isinstance(entry.event, events.DELTAS) else 0
         if group and (entry_key is None or entry_key != key or size + length > MERGED_CHARACTERS):
             merged.append(_join(group))
             group, size = [], 0
@@ -74,7 +72,7 @@ def _join(group: list[Entry]) -> Entry:
     if len(group) == 1:
         return group[0]
     last = group[-1]
-    delta = "".join(entry.event.delta for entry in group if isinstance(entry.event, _DELTAS))
+    delta = "".join(entry.event.delta for entry in group if isinstance(entry.event, events.DELTAS))
     return Entry(last.seq, last.at_ms, msgspec.structs.replace(last.event, delta=delta), first=group[0].since)
 
 

@@ -1,7 +1,8 @@
 """The committer: brings the live logs of this process into the store, many runs in one write.
 
-One write is in flight at a time; what is appended meanwhile goes with the next. What the store lost is sent again
-under the same numbers, so a loss there is never a loss for a reader.
+One write is in flight at a time; what is appended meanwhile goes with the next. Between two writes it leaves the store
+a pause, so that more goes together, but what is urgent does not wait. What the store lost is sent again under the same
+numbers, so a loss there is never a loss for a reader. A run that says nothing sends heartbeats.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ __all__ = ["Committed", "Committer"]
 _logger = logging.getLogger("tailrace")
 _FIRST_BACKOFF_SECONDS = 0.05
 _LONGEST_BACKOFF_SECONDS = 1.0
+#: A producer says so often per lease that it lives; one lost heartbeat is no lost run.
+_BEATS_PER_LEASE = 3.3
 
 
 class Committed(Protocol):
@@ -44,27 +47,46 @@ class Committed(Protocol):
         ...
 
 
+class _Live:
+    """A run and when it was last heard in the store."""
+
+    __slots__ = ("run", "wrote_at")
+
+    def __init__(self, run: Committed, now: float) -> None:
+        self.run = run
+        self.wrote_at = now
+
+
 class Committer:
     """Flushes the logs it was told of, in the order in which they were marked."""
 
-    def __init__(self, store: RunStore, *, clock: Clock, limits: Limits) -> None:
+    def __init__(self, store: RunStore, *, clock: Clock, limits: Limits, lease_seconds: float) -> None:
         """Prepare; the task starts with the first mark."""
         self._store = store
         self._clock = clock
         self._limits = limits
+        self._beat_seconds = lease_seconds / _BEATS_PER_LEASE if store.shared else None
+        self._live: dict[str, _Live] = {}
         self._dirty: dict[str, Committed] = {}
-        self._wake: asyncio.Event | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._flushed_at = 0.0
         self._failing_since: float | None = None
+        self._task: asyncio.Task[None] | None = None
 
-    def mark(self, run: Committed) -> None:
+    def mark(self, run: Committed, *, urgent: bool) -> None:
         """The run's log has grown. Called in the event loop."""
-        self._dirty[run.log.lease.run_id] = run
+        run_id = run.log.lease.run_id
+        self._dirty[run_id] = run
+        if run_id not in self._live and not run.log.settled:
+            self._live[run_id] = _Live(run, self._clock.monotonic())
         if self._task is None or self._task.done():
-            self._wake = asyncio.Event()
-            self._task = asyncio.get_running_loop().create_task(self._run(self._wake), name="tailrace-committer")
-        if self._wake is not None:
-            self._wake.set()
+            # Events of an event loop that has ended cannot be waited for in the next.
+            self._wake, self._urgent = asyncio.Event(), asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="tailrace-committer")
+        self._wake.set()
+        if urgent:
+            self._urgent.set()
 
     async def aclose(self) -> None:
         """Stop; what is not in the store yet stays out of it."""
@@ -72,39 +94,86 @@ class Committer:
             self._task.cancel()
             await asyncio.wait({self._task})
             self._task = None
+        self._live.clear()
+        self._dirty.clear()
 
-    async def _run(self, wake: asyncio.Event) -> None:
+    async def _run(self) -> None:
         backoff_seconds = 0.0
         while True:
             if backoff_seconds:
                 await asyncio.sleep(backoff_seconds)
             elif not self._dirty:
-                wake.clear()
-                await wake.wait()
-            answered = await self._flush()
+                await self._idle()
+            if not backoff_seconds:
+                await self._pause()
+            well = await self._flush()
             longer = min(_LONGEST_BACKOFF_SECONDS, backoff_seconds * 2 or _FIRST_BACKOFF_SECONDS)
-            backoff_seconds = 0.0 if answered else longer
+            backoff_seconds = 0.0 if well else longer
+
+    async def _idle(self) -> None:
+        """Wait for something to write, or until a heartbeat is due."""
+        self._wake.clear()
+        if self._beat_seconds is None or not self._live:
+            await self._wake.wait()
+            return
+        oldest = min(live.wrote_at for live in self._live.values())
+        seconds = max(0.0, oldest + self._beat_seconds - self._clock.monotonic())
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _pause(self) -> None:
+        """Let more come together, unless something urgent waits; after a silence nothing has to wait."""
+        remaining = self._flushed_at + self._store.commit_interval_seconds - self._clock.monotonic()
+        if remaining > 0 and not self._urgent.is_set():
+            try:
+                async with asyncio.timeout(remaining):
+                    await self._urgent.wait()
+            except TimeoutError:
+                pass
+        self._urgent.clear()
 
     async def _flush(self) -> bool:
         """Send what is due; False if the store is not well and the next write had better wait a little."""
+        self._flushed_at = self._clock.monotonic()
         due, self._dirty = self._dirty, {}
         pairs = [
             (run, write)
             for run in due.values()
             if (write := run.log.next_write(self._limits.write_records)) is not None
         ]
+        pairs += self._heartbeats({run.log.lease.run_id for run, _ in pairs})
         if not pairs:
             return True
         answers = await self._commit([write for _, write in pairs])
-        answered = True
+        well = True
         for (run, _), answer in zip(pairs, answers, strict=True):
-            answered = await self._settle(run, answer) and answered
-            if not run.log.settled:
+            well = await self._settle(run, answer) and well
+            if not run.log.settled and run.log.next_write(1) is not None:
                 self._dirty.setdefault(run.log.lease.run_id, run)
-        if answered:
+        if well:
             self._failing_since = None
-        self._drop_idle()
-        return answered
+        return well
+
+    def _heartbeats(self, writing: set[str]) -> list[tuple[Committed, Write]]:
+        """Heartbeats of the runs that were silent for long enough; runs that are settled are forgotten."""
+        if self._beat_seconds is None:
+            self._live.clear()
+            return []
+        # Those that are almost due go along, so that many quiet runs beat together.
+        due_before = self._clock.monotonic() - self._beat_seconds * 0.75
+        beats: list[tuple[Committed, Write]] = []
+        for run_id, live in tuple(self._live.items()):
+            if live.run.log.settled:
+                del self._live[run_id]
+            elif run_id in writing:
+                live.wrote_at = self._flushed_at
+            elif live.wrote_at <= due_before and (write := live.run.log.heartbeat()) is not None:
+                live.wrote_at = self._flushed_at
+                beats.append((live.run, write))
+        return beats
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[Ack | StoreError]:
         try:
@@ -152,7 +221,3 @@ class Committer:
         if now - self._failing_since >= self._limits.outage_seconds:
             run.store_lost()
         return False
-
-    def _drop_idle(self) -> None:
-        """Forget the runs that have nothing to send."""
-        self._dirty = {run_id: run for run_id, run in self._dirty.items() if run.log.next_write(1) is not None}

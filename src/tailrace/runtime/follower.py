@@ -1,23 +1,30 @@
-"""A follower: a cursor into one run's log. It holds no queue, so a slow one costs no memory and a late one nothing.
+"""A follower: a cursor into one run's log. It holds no queue that could grow, so a slow one costs no memory.
 
-While this process produces the run, entries come from its memory; otherwise from the store, by reading whatever is
-there and waiting for a hint. Only acknowledged entries are shown, in either case.
+While this process produces the run, entries come from its memory. Otherwise the hub tells what is appended, and the
+store is read whenever that does not continue what the follower has: at the beginning, after a lost hint, after too
+many unread ones, and after a silence. Only acknowledged entries are shown, in either case.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 
-from tailrace.events import Entry, decode_record
+from tailrace.events import TERMINALS, Entry, decode_record
 from tailrace.fold import merge
+from tailrace.runtime.blocks import decode_block
+from tailrace.runtime.hub import Hub
+from tailrace.runtime.log import LiveLog
 from tailrace.runtime.supervisor import LiveRun
-from tailrace.stores.contract import OPEN, RunStore
+from tailrace.stores.contract import OPEN, RunStore, Stop
 
 __all__ = ["MERGE_BEHIND", "Follower"]
 
 #: A follower that is further behind than this many entries gets consecutive deltas of a part as one.
 MERGE_BEHIND = 256
 _READ_ENTRIES = 4_096
+#: Batches that wait for a slow follower; beyond it they are thrown away and the log is read instead.
+_WAITING_BATCHES = 256
 #: How long a cursor may be ahead of an open run, whose store may be healing, before it is given up.
 _AHEAD_SECONDS = 2.0
 #: Hints may get lost: after so much silence the log is looked at anyway.
@@ -34,13 +41,21 @@ class Follower:
     """
 
     def __init__(
-        self, run_id: str, *, store: RunStore, live: LiveRun | None, after: int = 0, merging: bool = False
+        self,
+        run_id: str,
+        *,
+        store: RunStore,
+        hub: Hub,
+        live: LiveRun | None,
+        after: int = 0,
+        merging: bool = False,
     ) -> None:
         """Join; call `close` when done.
 
         Args:
             run_id: The run.
             store: Where it is kept.
+            hub: Tells what other processes append.
             live: The run, if this process produces it.
             after: The number after which to begin.
             merging: Whether deltas may be merged when this follower is far behind.
@@ -50,14 +65,19 @@ class Follower:
         self.was_reset = False
         self._run_id = run_id
         self._store = store
+        self._hub = hub
         self._live = live
         self._merging = merging
         self._news: asyncio.Future[None] | None = None
-        self._hinted = False
-        self._unsubscribe: Callable[[], None] | None = None
+        self._woken = False
         self._closed = False
+        self._look = True
+        self._heard: deque[Sequence[Entry]] = deque()
+        self._leave_hub: Stop | None = None
         if live is not None:
             live.follower_joined()
+        else:
+            self._leave_hub = hub.join(run_id, self)
 
     @property
     def live(self) -> LiveRun | None:
@@ -69,8 +89,8 @@ class Follower:
         if self._closed:
             return
         self._closed = True
-        if self._unsubscribe is not None:
-            self._unsubscribe()
+        if self._leave_hub is not None:
+            self._leave_hub()
         if self._live is not None:
             self._live.follower_left()
 
@@ -96,7 +116,7 @@ class Follower:
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(remaining):
-                    await self._wait(remaining)
+                    await self.wait()
 
     async def read(self, limit: int = _READ_ENTRIES) -> list[Entry]:
         """What is there after the cursor, in order; nothing if nothing is. Check `ended` after it.
@@ -105,59 +125,102 @@ class Follower:
             RunNotFoundError: The run expired while it was read.
             StoreUnavailableError: The store gave no answer; nothing was skipped, a later call goes on.
         """
-        behind = 0
-        if self._live is not None and not self._live.log.detached:
-            log = self._live.log
-            behind = log.acked - self.cursor
-            entries: Sequence[Entry] = log.read(self.cursor, limit)
+        log = self._own_log()
+        if log is None:
+            entries, behind = await self._read_elsewhere(limit)
+        else:
+            entries, behind = log.read(self.cursor, limit), log.acked - self.cursor
             if not entries and log.parting is not None:
                 self.ended = True
                 return [log.parting]
-            self.ended = log.final != OPEN and self.cursor + len(entries) == len(log.entries)
-        else:
-            entries, behind = await self._read_store(limit)
+            self.ended = log.final != OPEN and self.cursor == log.length
         if entries:
             self.cursor = entries[-1].seq
+            self.ended = isinstance(entries[-1].event, TERMINALS)
         if self._merging and behind > MERGE_BEHIND:
             return merge(entries)
         return list(entries)
 
     async def wait(self) -> None:
         """Wait until there may be something new, or `wake` was called."""
-        await self._wait(_SILENCE_SECONDS)
+        if self._woken:
+            self._woken = False
+            return
+        self._news = asyncio.get_running_loop().create_future()
+        log = self._own_log()
+        if log is not None:
+            await log.wait_with(self._news)
+        else:
+            _, silent = await asyncio.wait({self._news}, timeout=_SILENCE_SECONDS)
+            self._look = self._look or bool(silent)
+        self._news = None
+        self._woken = False
 
     def wake(self) -> None:
         """Let `wait` return."""
-        self._hint()
-
-    async def _wait(self, seconds: float) -> None:
-        if self._hinted:
-            self._hinted = False
-            return
-        self._news = asyncio.get_running_loop().create_future()
-        if self._live is not None and not self._live.log.detached:
-            await self._live.log.wait_with(self._news)
-        else:
-            await asyncio.wait({self._news}, timeout=seconds)
-        self._news = None
-        self._hinted = False
-
-    def _hint(self) -> None:
-        self._hinted = True
+        self._woken = True
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
+    def heard(self, entries: Sequence[Entry] | None) -> None:
+        """Called by the hub with what was appended; `None` says that the log has to be looked at."""
+        if entries is None or len(self._heard) >= _WAITING_BATCHES:
+            self._heard.clear()
+            self._look = True
+        else:
+            self._heard.append(entries)
+        self.wake()
+
+    def _own_log(self) -> LiveLog | None:
+        """The log in this process, as long as it is the truth."""
+        if self._live is None or self._live.log.detached:
+            return None
+        return self._live.log
+
     async def _end(self) -> tuple[int, bool]:
         """The number of the last readable entry, and whether the run is final."""
-        if self._live is not None and not self._live.log.detached:
-            return self._live.log.acked, self._live.log.settled
+        log = self._own_log()
+        if log is not None:
+            return log.acked, log.settled
         info = await self._store.info(self._run_id)
         return info.last, info.state != OPEN
 
+    async def _read_elsewhere(self, limit: int) -> tuple[Sequence[Entry], int]:
+        if self._leave_hub is None:
+            # The run was produced here until the store refused its producer.
+            self._leave_hub = self._hub.join(self._run_id, self)
+        entries = self._take_heard()
+        if entries or not self._look:
+            return entries, len(entries)
+        return await self._read_store(limit)
+
+    def _take_heard(self) -> Sequence[Entry]:
+        """The next batch of what was told, from the cursor on; nothing if there is a gap before it."""
+        while self._heard and not self._look:
+            entries = self._heard.popleft()
+            last = entries[-1].seq if entries else 0
+            if last <= self.cursor:
+                continue
+            if entries[0].seq > self.cursor + 1:
+                self._look = True
+                break
+            return entries[self.cursor + 1 - entries[0].seq :]
+        return ()
+
     async def _read_store(self, limit: int) -> tuple[list[Entry], int]:
-        if self._unsubscribe is None:
-            self._unsubscribe = self._store.subscribe(self._run_id, self._hint)
-        records, info = await self._store.read(self._run_id, self.cursor, limit=limit)
+        # What is told from here on is kept: it follows what this read will find.
+        self._look = False
+        try:
+            page = await self._store.read(self._run_id, self.cursor, limit=limit)
+        except BaseException:
+            self._look = True
+            raise
+        records = page.records
+        if page.block is not None:
+            records = decode_block(page.block)[self.cursor : self.cursor + limit]
         entries = [decode_record(self.cursor + index, record) for index, record in enumerate(records, 1)]
-        self.ended = info.state != OPEN and self.cursor + len(entries) >= info.last
-        return entries, info.last - self.cursor
+        read_to = self.cursor + len(entries)
+        # A reader that has seen all of a final run already gets no terminal event any more.
+        self.ended = page.info.state != OPEN and read_to >= page.info.last
+        self._look = self._look or (bool(entries) and read_to < page.info.last)
+        return entries, page.info.last - self.cursor

@@ -95,6 +95,15 @@ class LiveLog:
         """Nothing more will come of this log: it is final and stored, or it has been given up."""
         return self.detached or self.parting is not None or (self.final != OPEN and self.acked == len(self.entries))
 
+    def heartbeat(self) -> Write | None:
+        """A write that says that the producer lives; `None` if it needs no saying."""
+        return None if self.settled or self.final != OPEN else Write(self.lease, self._stored + 1, ())
+
+    @property
+    def records(self) -> Sequence[bytes]:
+        """All records, in order."""
+        return self._records
+
     def next_write(self, limit: int) -> Write | None:
         """What the store should get next, at most `limit` records; `None` if it has everything."""
         # The state is read before the records are counted: a thread may append in between, never the other way round.

@@ -12,7 +12,7 @@ import msgspec
 
 from tailrace import events
 from tailrace.errors import BufferFullError, EventInvalidError, NoRunError, RunClosedError, RunLimitError
-from tailrace.events import Entry, Event, encode_record
+from tailrace.events import DELTAS, Entry, Event, encode_record
 from tailrace.runtime.clock import Clock
 from tailrace.runtime.ids import IdFiller
 from tailrace.runtime.limits import Limits
@@ -29,6 +29,9 @@ FINAL_STATES: dict[type, int] = {
     events.RunInterrupted: 4,
     events.RunPaused: 5,
 }
+
+#: `run.started` and the first event of the source: nobody should wait for these.
+_FIRST = 2
 
 _producing: contextvars.ContextVar["Producer"] = contextvars.ContextVar("tailrace_producing")
 
@@ -63,7 +66,7 @@ class Producer:
     """Numbers, completes and appends events until the run is closed."""
 
     def __init__(
-        self, run_id: str, log: EntryLog, *, clock: Clock, limits: Limits, on_append: Callable[[], None]
+        self, run_id: str, log: EntryLog, *, clock: Clock, limits: Limits, on_append: Callable[[bool], None]
     ) -> None:
         """Begin at number 1.
 
@@ -72,7 +75,7 @@ class Producer:
             log: Where the entries go.
             clock: Stamps them.
             limits: The bounds.
-            on_append: Called after each append, from the thread that appended.
+            on_append: Called after each append, from the thread that appended, with whether it is urgent.
         """
         self.run_id = run_id
         self.exceeded: RunLimitError | None = None
@@ -122,7 +125,8 @@ class Producer:
         with self._lock:
             for piece in _pieces(event, self._limits.delta_characters):
                 self._append(piece)
-        self._on_append()
+        # A delta may wait for the next one; whatever else happens is news.
+        self._on_append(not isinstance(event, DELTAS) or self._log.length <= _FIRST)
 
     def emit(self, event: Event) -> None:
         """Add what a tool emitted; see `emit`.
@@ -149,7 +153,7 @@ class Producer:
             entry, record = self._entry(terminal)
             self._closed = True
             self._log.append(entry, record, final=FINAL_STATES[type(terminal)])
-        self._on_append()
+        self._on_append(True)  # noqa: FBT003  a callback's only argument
         return True
 
     def _append(self, event: Event) -> None:

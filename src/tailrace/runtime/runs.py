@@ -12,19 +12,22 @@ from typing import Any, Literal, Self
 import msgspec
 
 from tailrace import events, fold
-from tailrace.errors import DrainingError, FingerprintError, RunFailedError, RunNotFoundError, TailraceError
+from tailrace.errors import DrainingError, FingerprintError, RunFailedError, RunNotFoundError, StoreError, TailraceError
 from tailrace.events import CancelReason, Entry
 from tailrace.fold import Reduced, RunStatus
 from tailrace.runtime.clock import Clock, SystemClock
 from tailrace.runtime.committer import Committer
 from tailrace.runtime.drive import SourceThreads
 from tailrace.runtime.follower import Follower
+from tailrace.runtime.hub import Hub
 from tailrace.runtime.keys import check_run_id, derive_run_id, fingerprint_of, new_run_id
 from tailrace.runtime.limits import Limits
+from tailrace.runtime.observer import Observer
 from tailrace.runtime.producer import FINAL_STATES
 from tailrace.runtime.source import SourceLike, check_source, discard
 from tailrace.runtime.stores import open_store
 from tailrace.runtime.supervisor import LiveRun, Order, Parts
+from tailrace.runtime.topics import CANCEL_PREFIX, run_topic, thread_topic
 from tailrace.stores.contract import OPEN, Info, RunStore
 
 __all__ = ["Run", "RunInfo", "Runs"]
@@ -165,10 +168,13 @@ class Runs:
         self.lease_seconds = lease_seconds
         self._limits = msgspec.structs.replace(limits or Limits(), max_events=max_events, max_bytes=max_bytes)
         self._threads = SourceThreads(self._limits.source_threads)
-        self._committer = Committer(self._store, clock=self._clock, limits=self._limits)
+        self._committer = Committer(self._store, clock=self._clock, limits=self._limits, lease_seconds=lease_seconds)
+        self._observer = Observer(self._store, clock=self._clock, lease_seconds=lease_seconds)
+        self._hub = Hub(self._store, self._observer)
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._parts = Parts(
             abandoned=self._abandoned,
+            observer=self._observer,
             store=self._store,
             committer=self._committer,
             threads=self._threads,
@@ -324,8 +330,15 @@ class Runs:
             raise
         self._live[run_id] = live
         self._tasks.add(task)
+        if order.thread is not None:
+            await self._tell_thread(order.owner, order.thread, run_id)
         task.add_done_callback(lambda done: self._ended(run_id, live, done))
         return True
+
+    async def _tell_thread(self, owner: str | None, thread: str, run_id: str) -> None:
+        """Let whoever has the conversation open elsewhere know; if they miss it they see it on their next look."""
+        with contextlib.suppress(StoreError):
+            await self._store.signal(thread_topic(owner, thread), run_id)
 
     async def _refuse_new(self, run_id: str, owner: str | None) -> None:
         try:
@@ -364,7 +377,9 @@ class Runs:
 
     def follower(self, run_id: str, after: int = 0, *, merging: bool = False) -> Follower:
         """Join a run as a reader; the caller closes the follower."""
-        return Follower(run_id, store=self._store, live=self._live.get(run_id), after=after, merging=merging)
+        return Follower(
+            run_id, store=self._store, hub=self._hub, live=self._live.get(run_id), after=after, merging=merging
+        )
 
     async def follow(self, run_id: str, after: int = 0) -> AsyncIterator[Entry]:
         """The entries after number `after`: those that are there, then those to come, to the terminal one.
@@ -400,7 +415,10 @@ class Runs:
         """
         live = self._live.get(run_id)
         if live is None:
-            return await self._store.cancel(run_id, reason)
+            accepted = await self._store.cancel(run_id, reason)
+            if accepted:
+                await self._store.signal(run_topic(run_id), f"{CANCEL_PREFIX}{reason}")
+            return accepted
         return live.stop(events.RunCancelled(reason=reason))
 
     async def info(self, run_id: str) -> RunInfo:
@@ -446,9 +464,18 @@ class Runs:
 
     # The end ---------------------------------------------------------------------------------------------------------
 
-    def reopen(self) -> None:
-        """Start runs again after a drain; a server may stop and start within one process."""
+    async def open(self) -> None:
+        """Connect to the store and look after runs whose producers are gone. Without it both happen on demand.
+
+        Also starts runs again after a drain: a server may stop and start within one process.
+
+        Raises:
+            StoreSetupError: The store cannot be used as it is set up.
+            StoreUnavailableError: The store gave no answer.
+        """
+        await self._store.open()
         self._draining = False
+        self._observer.start()
 
     async def drain(self, seconds: float) -> None:
         """Refuse new runs, let the live ones finish for a while, then end the rest as interrupted.
@@ -476,6 +503,8 @@ class Runs:
             task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks))
+        await self._hub.aclose()
+        await self._observer.aclose()
         await self._committer.aclose()
         await self._store.aclose()
 

@@ -14,22 +14,26 @@ from typing import Any, get_args
 import msgspec
 
 from tailrace import events
-from tailrace.errors import EventInvalidError, FencedError, StoreUnavailableError
+from tailrace.errors import EventInvalidError, FencedError, StoreError, StoreUnavailableError
 from tailrace.events import Entry, Event, Terminal
+from tailrace.runtime.blocks import encode_block
 from tailrace.runtime.clock import Clock
 from tailrace.runtime.committer import Committer
 from tailrace.runtime.drive import SourceThreads, drive
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.log import LiveLog
+from tailrace.runtime.observer import Observer
 from tailrace.runtime.outcome import failed, failure, outcome
 from tailrace.runtime.producer import Producer, producing
 from tailrace.runtime.source import discard
-from tailrace.stores.contract import OPEN, Lease, RunStore
+from tailrace.runtime.topics import CANCEL_PREFIX, FOLLOWING, PRESENCE_SECONDS, run_topic
+from tailrace.stores.contract import OPEN, Lease, RunStore, Stop
 
 __all__ = ["LiveRun", "Order", "Parts"]
 
 _logger = logging.getLogger("tailrace")
 #: A store keeps the reason of a cancel as text.
+_UNMARKED, _MARKED, _URGENT = range(3)
 _REASONS: dict[str, events.CancelReason] = {reason: reason for reason in get_args(events.CancelReason)}
 
 
@@ -67,6 +71,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     abandoned: set["asyncio.Task[Any]"]
     store: RunStore
+    observer: Observer
     committer: Committer
     threads: SourceThreads
     clock: Clock
@@ -92,8 +97,10 @@ class LiveRun:
         self.correlation_id = secrets.token_hex(6)
         self._parts = parts
         self._loop = asyncio.get_running_loop()
-        self._marked = False
+        self._marked = _UNMARKED
         self._followers = 0
+        self._followed_elsewhere_at: float | None = None
+        self._stop_listening: Stop | None = None
         self._early = order.early
         self._began = False
         self._stop: asyncio.Future[Terminal] = self._loop.create_future()
@@ -112,6 +119,8 @@ class LiveRun:
                 meta=self.order.meta,
             )
         )
+        self._stop_listening = self._parts.store.listen(run_topic(self.id), self._heard)
+        self._parts.observer.own(self.id)
         task = self._loop.create_task(self._supervise(), name="tailrace-run")
         task.add_done_callback(self._ensure_final)
         return task
@@ -157,8 +166,21 @@ class LiveRun:
             self._loop.call_later(self.order.grace_seconds, self._cancel_if_alone)
 
     def _cancel_if_alone(self) -> None:
-        if not self._followers:
-            self.stop(events.RunCancelled(reason="disconnect"))
+        if self._followers:
+            return
+        elsewhere_at = self._followed_elsewhere_at
+        if elsewhere_at is not None and self._loop.time() - elsewhere_at < 2 * PRESENCE_SECONDS:
+            # Followers in other processes announce themselves; the last announcement has to grow old first.
+            self._loop.call_later(PRESENCE_SECONDS, self._cancel_if_alone)
+            return
+        self.stop(events.RunCancelled(reason="disconnect"))
+
+    def _heard(self, text: str) -> None:
+        """A signal from another process: somebody follows there, or asks for the run's end."""
+        if text == FOLLOWING:
+            self._followed_elsewhere_at = self._loop.time()
+        elif text.startswith(CANCEL_PREFIX):
+            self.cancel_requested(text.removeprefix(CANCEL_PREFIX))
 
     # What the committer tells ----------------------------------------------------------------------------------------
 
@@ -211,6 +233,16 @@ class LiveRun:
         self._finish(terminal)
         while not self.log.settled:
             await self.log.changed()
+        await self._compact()
+
+    async def _compact(self) -> None:
+        """Give the store the whole log as one block, which takes a thirtieth of the room."""
+        store = self._parts.store
+        if not store.shared or self.log.acked != self.log.length:
+            return
+        block = encode_block(self.log.records)
+        with contextlib.suppress(StoreError):
+            await store.compact(self.id, block)
 
     async def _drive(self) -> Terminal | None:
         self._began = True
@@ -262,16 +294,20 @@ class LiveRun:
 
     def _ensure_final(self, task: asyncio.Task[None]) -> None:
         """Whatever became of the supervisor itself, the log gets its end."""
+        if self._stop_listening is not None:
+            self._stop_listening()
+        self._parts.observer.disown(self.id)
         if self.log.final == OPEN and self.log.parting is None:
             self._finish(events.RunInterrupted(reason="shutdown"))
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("a supervisor failed (correlation id %s)", self.correlation_id, exc_info=error)
 
-    def _appended(self) -> None:
-        """Tell the committer, from whatever thread, once until it has looked."""
-        if self._marked:
+    def _appended(self, urgent: bool) -> None:  # noqa: FBT001  a callback's only argument
+        """Tell the committer, from whatever thread, once until it has looked; what is urgent may be told again."""
+        mark = _URGENT if urgent else _MARKED
+        if self._marked >= mark:
             return
-        self._marked = True
+        self._marked = mark
         try:
             if asyncio.get_running_loop() is self._loop:
                 self._mark()
@@ -281,5 +317,6 @@ class LiveRun:
         self._loop.call_soon_threadsafe(self._mark)
 
     def _mark(self) -> None:
-        self._marked = False
-        self._parts.committer.mark(self)
+        urgent = self._marked == _URGENT
+        self._marked = _UNMARKED
+        self._parts.committer.mark(self, urgent=urgent)

@@ -55,7 +55,7 @@ class _Pipe:
         self._waiting.append((entry, len(record)))
         self.final = final
 
-    def appended(self) -> None:
+    def appended(self, _: bool) -> None:  # noqa: FBT001  a callback's only argument
         """Called from the thread that appended."""
         self._loop.call_soon_threadsafe(self.wake)
 

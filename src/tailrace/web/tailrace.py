@@ -127,7 +127,7 @@ class Tailrace(RunService):
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncGenerator[None]:
         """From the server's start to its stop; drains on SIGTERM and SIGINT, before the server's own handlers act."""
-        self.reopen()
+        await self.open()
         chain = SignalChain(lambda: self.drain(self.drain_seconds))
         chain.install()
         try:
