@@ -3,9 +3,10 @@
 Both ways in take the same lock, so the order in the log is the order of the calls, from whatever thread.
 """
 
+import contextlib
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import cast
 
 import msgspec
@@ -19,7 +20,7 @@ from tailrace.runtime.limits import Limits
 from tailrace.runtime.log import EntryLog
 from tailrace.stores.contract import OPEN
 
-__all__ = ["FINAL_STATES", "Producer", "emit", "producing"]
+__all__ = ["FINAL_STATES", "Producer", "emit", "producing", "producing_here"]
 
 #: The final state under which a store keeps a run, by its terminal event.
 FINAL_STATES: dict[type, int] = {
@@ -60,6 +61,16 @@ def emit(event: Event) -> None:
 def producing(context: contextvars.Context, producer: "Producer") -> None:
     """Make `context` a producing context of `producer`'s run."""
     context.run(_producing.set, producer)
+
+
+@contextlib.contextmanager
+def producing_here(producer: "Producer") -> Generator[None]:
+    """Make the code within a producing context of `producer`'s run."""
+    token = _producing.set(producer)
+    try:
+        yield
+    finally:
+        _producing.reset(token)
 
 
 class Producer:

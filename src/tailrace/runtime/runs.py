@@ -6,24 +6,33 @@ never starts anything. Whoever calls these methods is trusted; `authorize` is th
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Literal, Self
 
 import msgspec
 
 from tailrace import events, fold
-from tailrace.errors import DrainingError, FingerprintError, RunFailedError, RunNotFoundError, StoreError, TailraceError
+from tailrace.errors import (
+    DrainingError,
+    FencedError,
+    FingerprintError,
+    RunFailedError,
+    RunNotFoundError,
+    StoreError,
+    TailraceError,
+)
 from tailrace.events import CancelReason, Entry
 from tailrace.fold import Reduced, RunStatus
 from tailrace.runtime.clock import Clock, SystemClock
 from tailrace.runtime.committer import Committer
 from tailrace.runtime.drive import SourceThreads
 from tailrace.runtime.follower import Follower
+from tailrace.runtime.handle import Channel, RunProducer
 from tailrace.runtime.hub import Hub
 from tailrace.runtime.keys import check_run_id, derive_run_id, fingerprint_of, new_run_id
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.observer import Observer
-from tailrace.runtime.producer import FINAL_STATES
+from tailrace.runtime.producer import FINAL_STATES, producing_here
 from tailrace.runtime.source import SourceLike, check_source, discard
 from tailrace.runtime.stores import open_store
 from tailrace.runtime.supervisor import LiveRun, Order, Parts
@@ -350,6 +359,70 @@ class Runs:
         self._tasks.discard(task)
         if self._live.get(run_id) is live:
             del self._live[run_id]
+
+    @contextlib.asynccontextmanager
+    async def producer(  # noqa: PLR0913  the terms of a run
+        self,
+        run_id: str | None = None,
+        *,
+        owner: str | None = None,
+        thread: str | None = None,
+        on_disconnect: Literal["detach", "cancel"] = "detach",
+        grace_seconds: float = 0,
+        timeout: float | None = None,  # noqa: ASYNC109  bounds the run
+        meta: dict[str, Any] | None = None,
+    ) -> AsyncGenerator[RunProducer]:
+        """Be a run's source by hand, in a task of a job queue, a script, or wherever no request is.
+
+        The run completes when the body ends, and fails when the body raises, which goes on to the caller. If somebody
+        cancels the run, or its time is over, the body is cancelled, and the code after it goes on. If the body's own
+        task is cancelled, the run is interrupted. On leaving, the store has the terminal event.
+
+        Args:
+            run_id: An id that the server made, so that others can know it before the run begins; else a new one.
+            owner: See `start`; so are the others.
+            thread: See `start`.
+            on_disconnect: See `start`.
+            grace_seconds: See `start`.
+            timeout: See `start`.
+            meta: See `start`.
+
+        Raises:
+            FencedError: The run exists already.
+            KeyInvalidError: The run id cannot be used.
+            DrainingError: The process is shutting down.
+            StoreUnavailableError: The store gave no answer.
+        """
+        channel = Channel(run_id := run_id or new_run_id())
+        run = await self.start(
+            channel,
+            run_id=run_id,
+            owner=owner,
+            thread=thread,
+            on_disconnect=on_disconnect,
+            grace_seconds=grace_seconds,
+            timeout=timeout,
+            meta=meta,
+        )
+        live = self._live.get(run_id)
+        if not run.started or live is None:
+            raise FencedError(run_id)
+        with producing_here(live.producer):
+            try:
+                yield RunProducer(run_id, channel)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if not channel.stopped or task is None or task.uncancel():
+                    live.stop(events.RunInterrupted(reason="shutdown"))
+                    channel.finish(error)
+                    raise
+            except BaseException as error:
+                channel.finish(error)
+                raise
+            else:
+                channel.finish(None)
+            finally:
+                await live.ended()
 
     # Reading ---------------------------------------------------------------------------------------------------------
 

@@ -153,6 +153,11 @@ class LiveRun:
             self._early = False
         return self.early_error
 
+    async def ended(self) -> None:
+        """Wait until the run has its end and the store has it, or nobody can have it any more."""
+        while not self.log.settled:
+            await self.log.changed()
+
     # Followers -------------------------------------------------------------------------------------------------------
 
     def follower_joined(self) -> None:
@@ -231,8 +236,7 @@ class LiveRun:
         if not self._began:
             await discard(self.order.source)
         self._finish(terminal)
-        while not self.log.settled:
-            await self.log.changed()
+        await self.ended()
         await self._compact()
 
     async def _compact(self) -> None:
