@@ -48,10 +48,9 @@ class Channel(AsyncIterator[Any]):
         self._over = True
         if self.stopped or self._offered.done():
             return
-        if error is None:
-            self._offered.set_exception(StopAsyncIteration())
-        else:
-            self._offered.set_exception(error)
+        self._offered.set_exception(error or StopAsyncIteration())
+        # A run that has ended already does not come back for it.
+        self._offered.exception()
 
     async def __anext__(self) -> object:
         if self._taken is not None and not self._taken.done():

@@ -165,7 +165,7 @@ class Runs:
             limits: The lesser bounds; `max_events` and `max_bytes` are taken from the arguments above.
 
         Raises:
-            StoreUrlError: The URL names no known kind of store.
+            StoreSetupError: The URL names no known kind of store, or its extra is missing.
         """
         self._clock = clock or SystemClock()
         self._store = (
@@ -392,6 +392,7 @@ class Runs:
             KeyInvalidError: The run id cannot be used.
             DrainingError: The process is shutting down.
             StoreUnavailableError: The store gave no answer.
+            CancelledError: The task was cancelled, and not because of the run.
         """
         channel = Channel(run_id := run_id or new_run_id())
         run = await self.start(

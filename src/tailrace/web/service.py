@@ -72,7 +72,7 @@ class RunService(Runs):
             limits: See `Runs`.
 
         Raises:
-            StoreUrlError: The URL names no known kind of store.
+            StoreSetupError: The URL names no known kind of store, or its extra is missing.
         """
         super().__init__(
             store,
