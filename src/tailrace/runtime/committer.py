@@ -5,6 +5,7 @@ under the same numbers, so a loss there is never a loss for a reader.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,6 +19,7 @@ from tailrace.stores.contract import Ack, RunStore, Write
 __all__ = ["Committed", "Committer"]
 
 _logger = logging.getLogger("tailrace")
+_BROKEN_STORE = "the log store raised what its contract does not allow"
 _FIRST_BACKOFF_SECONDS = 0.05
 _LONGEST_BACKOFF_SECONDS = 1.0
 
@@ -55,23 +57,29 @@ class Committer:
         self._dirty: dict[str, Committed] = {}
         self._wake: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
-        self._failing_since: float | None = None
+        self._failing_since: dict[str, float] = {}
+        self._idle = asyncio.Event()
 
     def mark(self, run: Committed) -> None:
         """The run's log has grown. Called in the event loop."""
         self._dirty[run.log.lease.run_id] = run
+        self._idle.clear()
         if self._task is None or self._task.done():
             self._wake = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._run(self._wake), name="tailrace-committer")
         if self._wake is not None:
             self._wake.set()
 
-    async def aclose(self) -> None:
-        """Stop; what is not in the store yet stays out of it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-            self._task = None
+    async def aclose(self, seconds: float) -> None:
+        """Bring what is there into the store for at most `seconds`, and stop; the rest stays out of it."""
+        if self._task is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        self._task = None
 
     async def _run(self, wake: asyncio.Event) -> None:
         backoff_seconds = 0.0
@@ -79,6 +87,7 @@ class Committer:
             if backoff_seconds:
                 await asyncio.sleep(backoff_seconds)
             elif not self._dirty:
+                self._idle.set()
                 wake.clear()
                 await wake.wait()
             answered = await self._flush()
@@ -101,8 +110,6 @@ class Committer:
             answered = await self._settle(run, answer) and answered
             if not run.log.settled:
                 self._dirty.setdefault(run.log.lease.run_id, run)
-        if answered:
-            self._failing_since = None
         self._drop_idle()
         return answered
 
@@ -113,45 +120,46 @@ class Committer:
             return [error] * len(writes)
         except Exception:
             # A bug in a store must not end the task that all runs of the process depend on.
-            _logger.exception("the log store raised what its contract does not allow")
+            _logger.exception(_BROKEN_STORE)
             return [StoreUnavailableError("the store failed")] * len(writes)
 
     async def _settle(self, run: Committed, answer: Ack | StoreError) -> bool:
         """Act on one answer; False if the next write had better wait a little."""
+        if isinstance(answer, RunNotFoundError):
+            answer = await self._restore(run)
         if isinstance(answer, Ack):
             run.log.acknowledge(answer.last)
             if answer.cancel is not None:
                 run.cancel_requested(answer.cancel)
-            return True
-        if isinstance(answer, GapError):
+        elif isinstance(answer, GapError):
             run.log.rewind(answer.last)
-            return False
-        if isinstance(answer, FencedError):
+        elif isinstance(answer, FencedError):
             run.fenced()
-            return True
-        if isinstance(answer, RunNotFoundError):
-            return await self._restore(run)
-        return self._unanswered(run)
+        else:
+            self._unanswered(run)
+            return False
+        self._failing_since.pop(run.log.lease.run_id, None)
+        return not isinstance(answer, GapError)
 
-    async def _restore(self, run: Committed) -> bool:
+    async def _restore(self, run: Committed) -> StoreError:
+        """Put a lost run back: then its log ends at 0."""
         try:
             await run.restore(self._store)
-        except FencedError:
-            run.fenced()
-        except StoreUnavailableError:
-            return self._unanswered(run)
-        else:
-            run.log.rewind(0)
-        return True
+        except StoreError as error:
+            return error
+        except Exception:
+            _logger.exception(_BROKEN_STORE)
+            return StoreUnavailableError("the store failed")
+        return GapError(0)
 
-    def _unanswered(self, run: Committed) -> bool:
+    def _unanswered(self, run: Committed) -> None:
         now = self._clock.monotonic()
-        if self._failing_since is None:
-            self._failing_since = now
+        if not self._failing_since:
             _logger.warning("the log store is unavailable; runs go on and will be sent again")
-        if now - self._failing_since >= self._limits.outage_seconds:
+        since = self._failing_since.setdefault(run.log.lease.run_id, now)
+        if now - since >= self._limits.outage_seconds:
+            del self._failing_since[run.log.lease.run_id]
             run.store_lost()
-        return False
 
     def _drop_idle(self) -> None:
         """Forget the runs that have nothing to send."""

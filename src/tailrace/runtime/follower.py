@@ -105,6 +105,8 @@ class Follower:
             RunNotFoundError: The run expired while it was read.
             StoreUnavailableError: The store gave no answer; nothing was skipped, a later call goes on.
         """
+        if self.ended:
+            return []
         behind = 0
         if self._live is not None and not self._live.log.detached:
             log = self._live.log
@@ -136,6 +138,8 @@ class Follower:
             return
         self._news = asyncio.get_running_loop().create_future()
         if self._live is not None and not self._live.log.detached:
+            if self._live.log.acked > self.cursor or self._live.log.settled:
+                return
             await self._live.log.wait_with(self._news)
         else:
             await asyncio.wait({self._news}, timeout=seconds)
@@ -151,13 +155,20 @@ class Follower:
         """The number of the last readable entry, and whether the run is final."""
         if self._live is not None and not self._live.log.detached:
             return self._live.log.acked, self._live.log.settled
+        self._subscribe()
         info = await self._store.info(self._run_id)
         return info.last, info.state != OPEN
 
     async def _read_store(self, limit: int) -> tuple[list[Entry], int]:
-        if self._unsubscribe is None:
-            self._unsubscribe = self._store.subscribe(self._run_id, self._hint)
+        self._subscribe()
         records, info = await self._store.read(self._run_id, self.cursor, limit=limit)
         entries = [decode_record(self.cursor + index, record) for index, record in enumerate(records, 1)]
-        self.ended = info.state != OPEN and self.cursor + len(entries) >= info.last
+        last = self.cursor + len(entries)
+        self.ended = info.state != OPEN and last >= info.last
+        # What was left out by the limit is there already: nobody will hint at it.
+        self._hinted = self._hinted or last < info.last
         return entries, info.last - self.cursor
+
+    def _subscribe(self) -> None:
+        if self._unsubscribe is None:
+            self._unsubscribe = self._store.subscribe(self._run_id, self._hint)

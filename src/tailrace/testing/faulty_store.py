@@ -56,7 +56,7 @@ class FaultyStore:
         self._outages: dict[Operation, _Outage] = {}
         self._hidden: dict[str, _Hidden] = {}
         self._fenced: set[str] = set()
-        self._acknowledged: dict[str, list[bytes]] = {}
+        self._acknowledged: dict[str, dict[int, bytes]] = {}
         self._hint_copies = 1
         self._paused = 0
         self._arrived = asyncio.Event()
@@ -97,7 +97,7 @@ class FaultyStore:
         Raises:
             RunNotFoundError: No such run.
         """
-        last = (await self.info(run_id)).last
+        last = self._seen(await self.inner.info(run_id)).last
         if count > 0:
             self._hidden[run_id] = _Hidden(max(0, last - count))
 
@@ -310,8 +310,6 @@ class FaultyStore:
         Raises:
             AssertionError: Other bytes.
         """
-        known = self._acknowledged.setdefault(write.lease.run_id, [])
-        place = write.first - 1
-        again = known[place : place + len(write.records)]
-        assert list(write.records[: len(again)]) == again, f"other bytes under numbers from {write.first} on"
-        known.extend(write.records[len(again) :])
+        known = self._acknowledged.setdefault(write.lease.run_id, {})
+        for seq, record in enumerate(write.records, write.first):
+            assert known.setdefault(seq, record) == record, f"other bytes under number {seq}"
