@@ -6,6 +6,7 @@ does not know. `message_id`, `part_id`, `call_id`, `step_id` and the like may be
 fills them in. Every run ends with exactly one event of `TERMINAL_TYPES`.
 """
 
+import math
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -14,6 +15,7 @@ from tailrace.errors import EventInvalidError
 
 __all__ = [
     "DELTAS",
+    "EVENT_TYPES",
     "TERMINALS",
     "TERMINAL_TYPES",
     "CancelReason",
@@ -78,6 +80,16 @@ class _Part(_Event, frozen=True, kw_only=True):
 
     message_id: str | None = None
     part_id: str | None = None
+
+
+def _check_finite(*numbers: float | None) -> None:
+    """JSON has no word for infinity, and would say null.
+
+    Raises:
+        EventInvalidError: One of the numbers is infinite or none at all.
+    """
+    if not all(number is None or math.isfinite(number) for number in numbers):
+        raise EventInvalidError("a number of an event must be finite")
 
 
 class _Call(_Event, frozen=True, kw_only=True):
@@ -240,6 +252,9 @@ class ToolProgress(_Call, frozen=True, kw_only=True, tag="tool.progress"):
     output: Any = None
     progress: float | None = None
 
+    def __post_init__(self) -> None:
+        _check_finite(self.progress)
+
 
 class ToolOutput(_Call, frozen=True, kw_only=True, tag="tool.output"):
     """What the tool returned, any JSON value."""
@@ -285,6 +300,9 @@ class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
     current: float | None = None
     total: float | None = None
     label: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_finite(self.value, self.current, self.total)
 
 
 class _Named(_Event, frozen=True):
@@ -437,6 +455,9 @@ _TYPE_OF: dict[type, str] = {
     struct: str(struct.__struct_config__.tag) for struct in get_args(_Known) if struct is not Opaque
 }
 
+#: All types of the vocabulary.
+EVENT_TYPES: frozenset[str] = frozenset(_TYPE_OF.values())
+
 #: The classes of which one, and only one, ends a run, and their types.
 TERMINALS = (RunCompleted, RunFailed, RunCancelled, RunInterrupted, RunPaused)
 TERMINAL_TYPES: frozenset[str] = frozenset(_TYPE_OF[struct] for struct in TERMINALS)
@@ -470,6 +491,7 @@ class _Head(msgspec.Struct, frozen=True):
     at_ms: int = 0
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Known)
 _head_decoder = msgspec.json.Decoder(_Head)
@@ -490,22 +512,20 @@ def encode(event: Event) -> bytes:
 
 
 def decode(data: bytes) -> Event:
-    """Read one JSON object; a type this version does not know becomes `Opaque`.
+    """Read one JSON object; a type this version does not know becomes `Opaque`, without white space between its fields.
 
     Raises:
         EventInvalidError: Not a JSON object with a string `type`, or a known type with a missing or ill-typed field.
     """
     try:
         event: Event = _decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         head = _read_head(data)
-        if head.type in _KNOWN_TYPES:
+        if head.type in EVENT_TYPES:
             raise EventInvalidError(f"{head.type}: {error}") from error
-        return Opaque(head.type, bytes(data))
+        # Whoever writes it again counts on one line that ends in its brace.
+        return Opaque(head.type, msgspec.json.format(data, indent=-1))
     return event
-
-
-_KNOWN_TYPES = frozenset(_TYPE_OF.values())
 
 
 def encode_record(entry_at_ms: int, event: Event) -> bytes:
@@ -523,11 +543,19 @@ def decode_record(seq: int, record: bytes) -> Entry:
     Raises:
         EventInvalidError: The record is no event.
     """
-    return Entry(seq, _read_head(record).at_ms, decode(record))
+    event = decode(record)
+    at_ms = _read_head(record).at_ms
+    time = b',"at_ms":%d}' % at_ms
+    if isinstance(event, Opaque) and event.record.endswith(time):
+        # The time is the entry's: written again, the record would have it twice.
+        event = Opaque(event.type, event.record.removesuffix(time) + b"}")
+    return Entry(seq, at_ms, event)
 
 
 def _read_head(data: bytes) -> _Head:
     try:
+        # What msgspec skips it does not look at, and an unknown type is skipped almost whole.
+        bytes(data).decode()
         return _head_decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise EventInvalidError(f"not an event: {error}") from error

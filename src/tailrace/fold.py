@@ -154,7 +154,7 @@ class Reduced(_Reduced):
     Attributes:
         state: The newest state snapshot.
         state_patches: The operations of all state deltas since then, in order.
-        data: The newest application data by name; a list where it came without an id.
+        data: Application data: under its name a list of what came without an id, under `name#id` the newest with it.
         usage: The newest count per (provider, model).
     """
 
@@ -351,7 +351,7 @@ class _Reducer:
         if event.id is None:
             self.run.data.setdefault(event.name, []).append(event.data)
         else:
-            self.run.data[f"{event.name}:{event.id}"] = event.data
+            self.run.data[f"{event.name}#{event.id}"] = event.data
 
     def ui_action(self, event: events.UIAction) -> None:
         self.run.actions.append(event.action)
@@ -379,8 +379,11 @@ class _Reducer:
         self.run.usage = [*others, event]
 
     def snapshot(self, event: events.Snapshot) -> None:
-        self.run.messages = msgspec.convert(event.messages, list[Message])
+        # Read from plain data, or the event's own messages would be written to.
+        self.run.messages = msgspec.convert(msgspec.to_builtins(event.messages), list[Message])
+        self.run.usage = msgspec.convert(msgspec.to_builtins(event.usage or []), list[events.Usage])
         self.run.state, self.run.state_patches = event.state, []
+        self._parts, self._calls, self._texts = {}, {}, {}
         self._messages = {message.id: message for message in self.run.messages}
         for message in self.run.messages:
             for part in message.parts:

@@ -8,13 +8,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
-
-from tailrace import RunResponse, Tailrace
-from tests.integration.support.apps import chat_app
+from tests.integration.support.apps import answering, chat_app
 from tests.integration.support.client import Connection, fetch, open_stream
 from tests.integration.support.frames import entry_of, events_of, frames_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
+
+from tailrace import Tailrace
 
 Serve = Callable[..., AppServer]
 
@@ -51,7 +51,7 @@ def test_the_stream_has_the_headers_that_proxies_and_browsers_need_and_no_others
 
     reply = fetch(server.port, "POST", "/chat")
 
-    run_id = entry_of(events_of(reply.body)[0]).event.run_id  # type: ignore[union-attr]
+    run_id = reply.head["location"].split("/")[2]
     by_the_server = {"date", "server", "transfer-encoding"}
     assert {name: value for name, value in reply.head.headers if name not in by_the_server} == {
         "content-type": "text/event-stream",
@@ -62,6 +62,7 @@ def test_the_stream_has_the_headers_that_proxies_and_browsers_need_and_no_others
         "location": f"/runs/{run_id}/events",
     }
     assert reply.head["transfer-encoding"] == "chunked"
+    assert f'"run_id":"{run_id}"' in events_of(reply.body)[0].data
 
 
 def test_headers_that_the_application_sets_are_added_and_cannot_break_the_stream(serve: Serve) -> None:
@@ -79,7 +80,7 @@ def test_headers_that_the_application_sets_are_added_and_cannot_break_the_stream
 
 
 def _with_headers(tail: Tailrace) -> Callable[[Request], Response]:
-    def chat(request: Request) -> Response:
+    def make() -> Response:
         response = tail.stream(Script("x"))
         response.set_cookie("a", "1")
         response.set_cookie("b", "2")
@@ -87,7 +88,7 @@ def _with_headers(tail: Tailrace) -> Callable[[Request], Response]:
         response.headers["cache-control"] = "public"
         return response
 
-    return chat
+    return answering(make)
 
 
 def test_two_requests_without_a_key_never_share_a_run(serve: Serve) -> None:
@@ -103,8 +104,8 @@ def test_two_requests_without_a_key_never_share_a_run(serve: Serve) -> None:
 # Location ------------------------------------------------------------------------------------------------------------
 
 
-def _starts_at(tail: Tailrace) -> Callable[[Request], RunResponse]:
-    return lambda _: tail.stream(Script("x"))
+def _starts_at(tail: Tailrace) -> Callable[[Request], Response]:
+    return answering(lambda: tail.stream(Script("x")))
 
 
 def test_location_leads_to_the_log_in_the_dialect_of_the_response(serve: Serve) -> None:
@@ -201,7 +202,7 @@ def test_head_of_a_log_has_the_headers_of_the_stream_and_no_body(serve: Serve, k
 def test_head_of_a_route_that_starts_runs_starts_none(serve: Serve) -> None:
     tail = Tailrace()
     source = Script("x")
-    app = Starlette(routes=[Route("/chat", lambda _: tail.stream(source))])
+    app = Starlette(routes=[Route("/chat", answering(lambda: tail.stream(source)))])
     tail.install(app, "/runs")
     server = serve(app)
 
@@ -348,6 +349,22 @@ def test_a_document_has_the_headers_that_the_application_sets(serve: Serve) -> N
     assert reply.head["x-trace"] == "7"
     assert reply.head.all("set-cookie") == ["a=1; Path=/; SameSite=lax", "b=2; Path=/; SameSite=lax"]
     assert reply.head["content-type"] == "application/json"
+
+
+def test_a_document_that_takes_too_long_for_a_proxy_is_202_and_a_place_to_look(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailrace.web.reader._JSON_WAIT_SECONDS", 0.1)
+    gate = Gate()
+    server = serve(chat_app(Tailrace(), Script("a", gate, "b")))
+
+    postponed = fetch(server.port, "POST", "/chat", JSON)
+    gate.open()
+    log = fetch(server.port, "GET", postponed.head["location"])
+
+    assert (postponed.status, postponed.body) == (202, b"")
+    assert int(postponed.head["retry-after"]) >= 1
+    assert events_of(log.body)[-1].event == "run.completed"
 
 
 # Refusals ------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ json_values: SearchStrategy[Any] = st.recursive(
     max_leaves=4,
 )
 
-_LEAVES: dict[Any, SearchStrategy[Any]] = {
+_LEAVES: dict[object, SearchStrategy[Any]] = {
     str: text,
     int: st.integers(-(2**63), 2**63 - 1),
     float: st.floats(allow_nan=False, allow_infinity=False),
@@ -43,7 +43,7 @@ def structs(struct: type[msgspec.Struct]) -> SearchStrategy[Any]:
     return st.builds(struct, **{field.name: _values(field.type) for field in msgspec.structs.fields(struct)})
 
 
-def _values(annotation: Any) -> SearchStrategy[Any]:
+def _values(annotation: object) -> SearchStrategy[Any]:
     if annotation in _LEAVES:
         return _LEAVES[annotation]
     arguments = get_args(annotation)
@@ -53,12 +53,14 @@ def _values(annotation: Any) -> SearchStrategy[Any]:
         return st.lists(_values(arguments[0]), max_size=2)
     if get_origin(annotation) is dict:
         return st.dictionaries(text, _values(arguments[1]), max_size=2)
-    return st.one_of(map(_values, arguments)) if arguments else structs(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return structs(annotation)
+    return st.one_of(*map(_values, arguments))
 
 
-any_event: SearchStrategy[Event] = st.one_of(map(structs, STRUCTS))
+any_event: SearchStrategy[Event] = st.one_of(*map(structs, STRUCTS))
 
-#: One of each ending.
+#: One of each way to end.
 TERMINALS: list[Terminal] = [
     events.RunCompleted(finish_reason="stop", result={"done": True}),
     events.RunFailed(code="timeout", message="The answer took too long.", correlation_id="x1"),
@@ -103,7 +105,7 @@ _WHATEVER_ELSE_HAPPENS: list[Event] = [
 ]
 
 # Two of everything: enough for parts, calls and messages to alternate, few enough for them to be met again.
-_first_deltas: list[Event] = [
+_FIRST_DELTAS: list[Event] = [
     events.TextDelta(""),
     events.TextDelta("", message_id="m2"),
     events.TextDelta("", message_id="m2", part_id="p1"),
@@ -112,14 +114,18 @@ _first_deltas: list[Event] = [
     events.ToolArgsDelta(""),
     events.ToolArgsDelta("", call_id="c1"),
 ]
-_pieces = st.lists(st.sampled_from(["", "a", "bc ", *ODD_TEXT]), min_size=1, max_size=5)
-_bursts: SearchStrategy[list[Event]] = st.builds(
-    lambda first, pieces: [msgspec.structs.replace(first, delta=piece) for piece in pieces],
-    st.sampled_from(_first_deltas),
-    _pieces,
-)
-_others = st.lists(st.sampled_from(_WHATEVER_ELSE_HAPPENS), max_size=4)
-_bodies = st.lists(st.one_of(_bursts, _others), max_size=6).map(lambda groups: list(chain.from_iterable(groups)))
+_PIECES = ["", "a", "bc ", *ODD_TEXT]
+
+
+@st.composite
+def _bursts(draw: DrawFn) -> list[Event]:
+    """Deltas of one part that follow each other."""
+    first = draw(st.sampled_from(_FIRST_DELTAS))
+    pieces = draw(st.lists(st.sampled_from(_PIECES), min_size=1, max_size=5))
+    return [msgspec.structs.replace(first, delta=piece) for piece in pieces]
+
+
+_stretches = st.one_of(_bursts(), st.lists(st.sampled_from(_WHATEVER_ELSE_HAPPENS), max_size=4))
 
 
 def numbered(content: Sequence[Event]) -> list[Entry]:
@@ -133,16 +139,16 @@ def filled(log: Sequence[Entry]) -> list[Entry]:
     return [msgspec.structs.replace(entry, event=ids.fill(entry.event)) for entry in log]
 
 
-#: Whole logs, from `run.started` to one terminal event, where a source may have left out any id.
-loose_logs: SearchStrategy[list[Entry]] = st.builds(
-    lambda thread_id, body, terminal: numbered([events.RunStarted(run_id="run", thread_id=thread_id), *body, terminal]),
-    st.sampled_from([None, "thread"]),
-    _bodies,
-    st.sampled_from(TERMINALS),
-)
+@st.composite
+def loose_logs(draw: DrawFn) -> list[Entry]:
+    """Whole logs, from `run.started` to one terminal event, where a source may have left out any id."""
+    started = events.RunStarted(run_id="run", thread_id=draw(st.sampled_from([None, "thread"])))
+    body = chain.from_iterable(draw(st.lists(_stretches, max_size=6)))
+    return numbered([started, *body, draw(st.sampled_from(TERMINALS))])
+
 
 #: Whole logs as a run keeps them.
-logs = loose_logs.map(filled)
+logs: SearchStrategy[list[Entry]] = loose_logs().map(filled)
 
 
 @st.composite

@@ -51,9 +51,7 @@ def drawn_tree() -> Iterator[tuple[str, str]]:
             yield name, path[depth - 1]
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "facts"), EXAMPLES, ids=[type(error).__name__ for error, _, _ in EXAMPLES]
-)
+@pytest.mark.parametrize(("error", "code", "facts"), EXAMPLES, ids=[type(error).__name__ for error, _, _ in EXAMPLES])
 def test_an_error_has_its_code_and_its_facts(error: TailraceError, code: str, facts: dict[str, Any]) -> None:
     assert error.code == code
     assert vars(error) == facts

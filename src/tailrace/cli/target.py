@@ -21,7 +21,7 @@ def load_target(target: str) -> Any:  # noqa: ANN401  whatever the module holds
         ModuleNotFoundError: The module itself imports one that is missing.
     """
     module_name, colon, attribute = target.partition(":")
-    if not (module_name and colon and attribute):
+    if not (module_name and colon and attribute) or module_name.startswith("."):
         raise TargetError(f"{target!r} is not of the form module:attr")
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -29,7 +29,7 @@ def load_target(target: str) -> Any:  # noqa: ANN401  whatever the module holds
     try:
         found = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise TargetError(f"no module named {module_name!r}") from error
     for name in attribute.split("."):
@@ -43,15 +43,12 @@ def load_target(target: str) -> Any:  # noqa: ANN401  whatever the module holds
 
 def is_asgi(target: Any) -> bool:  # noqa: ANN401  whatever the module holds
     """Whether it takes `(scope, receive, send)`; an agent takes one message."""
-    function = target if inspect.isroutine(target) else type(target).__call__
+    if isinstance(target, type):
+        return False
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):
         return False
-    required = [
-        parameter
-        for parameter in parameters
-        if parameter.default is parameter.empty
-        and parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
-    ]
-    return len(required) - (not inspect.isroutine(target)) == 3
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
+    return sum(parameter.kind in positional for parameter in required) == 3

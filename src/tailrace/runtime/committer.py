@@ -6,6 +6,7 @@ numbers, so a loss there is never a loss for a reader. A run that says nothing s
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -19,6 +20,7 @@ from tailrace.stores.contract import Ack, RunStore, Write
 __all__ = ["Committed", "Committer"]
 
 _logger = logging.getLogger("tailrace")
+_BROKEN_STORE = "the log store raised what its contract does not allow"
 _FIRST_BACKOFF_SECONDS = 0.05
 _LONGEST_BACKOFF_SECONDS = 1.0
 #: A producer says so often per lease that it lives; one lost heartbeat is no lost run.
@@ -71,29 +73,35 @@ class Committer:
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
         self._flushed_at = 0.0
-        self._failing_since: float | None = None
+        self._failing_since: dict[str, float] = {}
+        self._saved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def mark(self, run: Committed, *, urgent: bool) -> None:
         """The run's log has grown. Called in the event loop."""
         run_id = run.log.lease.run_id
         self._dirty[run_id] = run
+        self._saved.clear()
         if run_id not in self._live and not run.log.settled:
             self._live[run_id] = _Live(run, self._clock.monotonic())
         if self._task is None or self._task.done():
             # Events of an event loop that has ended cannot be waited for in the next.
-            self._wake, self._urgent = asyncio.Event(), asyncio.Event()
+            self._wake, self._urgent, self._saved = asyncio.Event(), asyncio.Event(), asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._run(), name="tailrace-committer")
         self._wake.set()
         if urgent:
             self._urgent.set()
 
-    async def aclose(self) -> None:
-        """Stop; what is not in the store yet stays out of it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-            self._task = None
+    async def aclose(self, seconds: float) -> None:
+        """Bring what is there into the store for at most `seconds`, and stop; the rest stays out of it."""
+        if self._task is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._saved.wait()
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        self._task = None
         self._live.clear()
         self._dirty.clear()
 
@@ -112,6 +120,7 @@ class Committer:
 
     async def _idle(self) -> None:
         """Wait for something to write, or until a heartbeat is due."""
+        self._saved.set()
         self._wake.clear()
         if self._beat_seconds is None or not self._live:
             await self._wake.wait()
@@ -153,8 +162,6 @@ class Committer:
             well = await self._settle(run, answer) and well
             if not run.log.settled and run.log.next_write(1) is not None:
                 self._dirty.setdefault(run.log.lease.run_id, run)
-        if well:
-            self._failing_since = None
         return well
 
     def _heartbeats(self, writing: set[str]) -> list[tuple[Committed, Write]]:
@@ -182,42 +189,43 @@ class Committer:
             return [error] * len(writes)
         except Exception:
             # A bug in a store must not end the task that all runs of the process depend on.
-            _logger.exception("the log store raised what its contract does not allow")
+            _logger.exception(_BROKEN_STORE)
             return [StoreUnavailableError("the store failed")] * len(writes)
 
     async def _settle(self, run: Committed, answer: Ack | StoreError) -> bool:
         """Act on one answer; False if the next write had better wait a little."""
+        if isinstance(answer, RunNotFoundError):
+            answer = await self._restore(run)
         if isinstance(answer, Ack):
             run.log.acknowledge(answer.last)
             if answer.cancel is not None:
                 run.cancel_requested(answer.cancel)
-            return True
-        if isinstance(answer, GapError):
+        elif isinstance(answer, GapError):
             run.log.rewind(answer.last)
-            return False
-        if isinstance(answer, FencedError):
+        elif isinstance(answer, FencedError):
             run.fenced()
-            return True
-        if isinstance(answer, RunNotFoundError):
-            return await self._restore(run)
-        return self._unanswered(run)
+        else:
+            self._unanswered(run)
+            return False
+        self._failing_since.pop(run.log.lease.run_id, None)
+        return not isinstance(answer, GapError)
 
-    async def _restore(self, run: Committed) -> bool:
+    async def _restore(self, run: Committed) -> StoreError:
+        """Put a lost run back: then its log ends at 0."""
         try:
             await run.restore(self._store)
-        except FencedError:
-            run.fenced()
-        except StoreUnavailableError:
-            return self._unanswered(run)
-        else:
-            run.log.rewind(0)
-        return True
+        except StoreError as error:
+            return error
+        except Exception:
+            _logger.exception(_BROKEN_STORE)
+            return StoreUnavailableError("the store failed")
+        return GapError(0)
 
-    def _unanswered(self, run: Committed) -> bool:
+    def _unanswered(self, run: Committed) -> None:
         now = self._clock.monotonic()
-        if self._failing_since is None:
-            self._failing_since = now
+        if not self._failing_since:
             _logger.warning("the log store is unavailable; runs go on and will be sent again")
-        if now - self._failing_since >= self._limits.outage_seconds:
+        since = self._failing_since.setdefault(run.log.lease.run_id, now)
+        if now - since >= self._limits.outage_seconds:
+            del self._failing_since[run.log.lease.run_id]
             run.store_lost()
-        return False

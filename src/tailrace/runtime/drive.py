@@ -8,7 +8,7 @@ import contextvars
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
 from tailrace.errors import RunClosedError
@@ -16,7 +16,7 @@ from tailrace.events import TERMINALS, Event, Terminal
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.log import EntryLog
 from tailrace.runtime.producer import Producer
-from tailrace.runtime.source import discard, open_source, to_event
+from tailrace.runtime.source import close_sources, open_source, to_event
 
 __all__ = ["SourceThreads", "drive"]
 
@@ -38,24 +38,32 @@ class SourceThreads:
         self._queue: deque[asyncio.Future[None]] = deque()
 
     async def run(self, target: Callable[[], None], stop: Callable[[], None], patience_seconds: float) -> None:
-        """Run `target` on a daemon thread and wait for it; when cancelled, call `stop` and be patient.
+        """Run `target` on a daemon thread, in a place that was acquired, and wait for it.
+
+        When this task is cancelled, it calls `stop` and is patient.
 
         Raises:
             CancelledError: This task was cancelled. The thread has ended, or is counted as abandoned.
         """
-        await self._acquire()
         slot = _Slot(self)
         thread = _Thread(target, asyncio.get_running_loop(), slot.thread_ended)
         try:
             await asyncio.shield(thread.ended)
         except asyncio.CancelledError:
             stop()
-            await asyncio.wait({thread.ended}, timeout=patience_seconds)
-            if not thread.ended.done():
-                slot.abandon()
+            try:
+                await asyncio.wait({thread.ended}, timeout=patience_seconds)
+            finally:
+                if not thread.ended.done():
+                    slot.abandon()
             raise
 
-    async def _acquire(self) -> None:
+    async def acquire(self) -> None:
+        """Wait for a place to `run` in, which gives it back.
+
+        Raises:
+            CancelledError: This task was cancelled; the place is another's.
+        """
         if self._free:
             self._free -= 1
             return
@@ -133,15 +141,16 @@ class _Thread:
         self._on_end()
         if self.ended.done():
             return
-        if isinstance(error, Exception):
-            self.ended.set_exception(error)
-            # An abandoned thread's exception has no reader; asking for it once keeps the loop quiet.
-            self.ended.exception()
-        elif error is not None:
-            self.ended.set_exception(RuntimeError(f"the source raised {type(error).__name__}"))
-            self.ended.exception()
-        else:
+        if error is None:
             self.ended.set_result(None)
+            return
+        if isinstance(error, StopIteration) or not isinstance(error, Exception):
+            # In a future these would mean something else, or cannot be set at all.
+            contained = RuntimeError(f"the source raised {type(error).__name__}")
+            contained.__cause__, error = error, contained
+        self.ended.set_exception(error)
+        # An abandoned thread's exception has no reader; asking for it once keeps the loop quiet.
+        self.ended.exception()
 
 
 async def drive(
@@ -162,52 +171,48 @@ async def drive(
         if isinstance(opened, AsyncIterable):
             return await _drive_async(opened, producer, log, limits)
         return await _drive_sync(opened, producer, threads, limits)
-    except SystemExit as error:
+    except (SystemExit, KeyboardInterrupt) as error:
         # Let through, it would end the server's loop and every other run with it.
-        raise RuntimeError("the source raised SystemExit") from error
+        raise RuntimeError(f"the source raised {type(error).__name__}") from error
 
 
 async def _drive_async(
     iterable: AsyncIterable[Any], producer: Producer, log: EntryLog, limits: Limits
 ) -> Terminal | None:
-    iteration = aiter(iterable)
-    taken = 0
+    closables: list[object] = [iterable]
     try:
-        async for item in iteration:
-            event = to_event(item)
-            if event is None:
-                continue
-            terminal = _take(event, producer)
-            if terminal is not None:
-                return terminal
-            taken += 1
-            # The first event goes out at once; after that a source that never waits must let others run.
-            if taken == 1 or taken % limits.turn_events == 0:
-                await asyncio.sleep(0)
-            while producer.full:
-                await log.changed()
-        return None
+        iteration = aiter(iterable)
+        if iteration is not iterable:
+            closables.insert(0, iteration)
+        return await _step(iteration, producer, log, limits)
     finally:
-        for closable in (iteration,) if iteration is iterable else (iteration, iterable):
-            await _close(closable, limits.patience_seconds)
+        await close_sources(closables, limits.patience_seconds)
 
 
-async def _close(closable: object, patience_seconds: float) -> None:
-    """Close the source and wait for it, even if this task is cancelled meanwhile, but not for ever."""
-    closing = asyncio.create_task(discard(closable), name="tailrace-close")
-    try:
-        async with asyncio.timeout(patience_seconds):
-            await asyncio.shield(closing)
-    except TimeoutError:
-        _logger.warning("a source took more than %s s to close and was left to itself", patience_seconds)
-        closing.cancel()
-    except Exception:
-        _logger.exception("a source failed while it was being closed")
+async def _step(iteration: AsyncIterator[Any], producer: Producer, log: EntryLog, limits: Limits) -> Terminal | None:
+    taken = 0
+    async for item in iteration:
+        event = to_event(item)
+        terminal = _take(event, producer) if event is not None else None
+        if terminal is not None:
+            return terminal
+        taken += 1
+        # The first event goes out at once; after that a source that never waits must let others run.
+        if taken == 1 or taken % limits.turn_events == 0:
+            await asyncio.sleep(0)
+        while producer.full:
+            await log.changed()
+    return None
 
 
 async def _drive_sync(
     iterable: Iterable[Any], producer: Producer, threads: SourceThreads, limits: Limits
 ) -> Terminal | None:
+    try:
+        await threads.acquire()
+    except asyncio.CancelledError:
+        await close_sources([iterable], limits.patience_seconds)
+        raise
     steps = _SyncSteps(iterable, producer)
     # A context of its own: the task's is entered by the loop whenever it likes, which a thread must not collide with.
     context = contextvars.copy_context()
@@ -228,8 +233,11 @@ class _SyncSteps:
         self._stopped.set()
 
     def run(self) -> None:
-        iteration = iter(self._iterable)
+        closables: list[object] = [self._iterable]
         try:
+            iteration = iter(self._iterable)
+            if iteration is not self._iterable:
+                closables.insert(0, iteration)
             for item in iteration:
                 if self._stopped.is_set():
                     return
@@ -241,16 +249,23 @@ class _SyncSteps:
         except RunClosedError:
             _logger.debug("a source went on after its run had ended")
         finally:
-            for closable in (iteration, self._iterable):
-                close = getattr(closable, "close", None)
-                if callable(close):
-                    close()
+            for closable in closables:
+                _close_in_place(closable)
 
     def _room(self) -> bool:
         """Wait while the store is behind; False if the run was stopped meanwhile."""
         while self._producer.full and not self._stopped.wait(0.01):
             continue
         return not self._stopped.is_set()
+
+
+def _close_in_place(source: object) -> None:
+    close = getattr(source, "close", None)
+    try:
+        if callable(close):
+            close()
+    except Exception:
+        _logger.exception("a source failed while it was being closed")
 
 
 def _take(event: Event, producer: Producer) -> Terminal | None:

@@ -77,7 +77,7 @@ class Follower:
         if live is not None:
             live.follower_joined()
         else:
-            self._leave_hub = hub.join(run_id, self)
+            self._join_hub()
 
     @property
     def live(self) -> LiveRun | None:
@@ -125,6 +125,8 @@ class Follower:
             RunNotFoundError: The run expired while it was read.
             StoreUnavailableError: The store gave no answer; nothing was skipped, a later call goes on.
         """
+        if self.ended:
+            return []
         log = self._own_log()
         if log is None:
             entries, behind = await self._read_elsewhere(limit)
@@ -149,6 +151,8 @@ class Follower:
         self._news = asyncio.get_running_loop().create_future()
         log = self._own_log()
         if log is not None:
+            if log.acked > self.cursor or log.settled:
+                return
             await log.wait_with(self._news)
         else:
             _, silent = await asyncio.wait({self._news}, timeout=_SILENCE_SECONDS)
@@ -182,13 +186,17 @@ class Follower:
         log = self._own_log()
         if log is not None:
             return log.acked, log.settled
+        self._join_hub()
         info = await self._store.info(self._run_id)
         return info.last, info.state != OPEN
 
-    async def _read_elsewhere(self, limit: int) -> tuple[Sequence[Entry], int]:
+    def _join_hub(self) -> None:
+        """Needed once the run is produced elsewhere, or was produced here until the store refused its producer."""
         if self._leave_hub is None:
-            # The run was produced here until the store refused its producer.
             self._leave_hub = self._hub.join(self._run_id, self)
+
+    async def _read_elsewhere(self, limit: int) -> tuple[Sequence[Entry], int]:
+        self._join_hub()
         entries = self._take_heard()
         if entries or not self._look:
             return entries, len(entries)

@@ -30,6 +30,7 @@ class IdFiller:
         self._message_id: str | None = None
         self._part: tuple[str, str] | None = None
         self._call_id: str | None = None
+        self._known_calls: set[str] = set()
         self._step_id: str | None = None
 
     def fill(self, event: Event) -> Event:
@@ -85,12 +86,19 @@ class IdFiller:
     def _tool_started(self, event: events.ToolStarted) -> Event:
         self._part = None
         self._call_id = event.call_id or self._new_call_id()
+        self._known_calls.add(self._call_id)
         return _replace(event, call_id=self._call_id, message_id=self._message(event.message_id))
 
     def _tool(self, event: _Call) -> Event:
         self._part = None
-        call_id = self._call_id = event.call_id or self._call_id or self._new_call_id()
-        return event if event.call_id else _replace(event, call_id=call_id)
+        if event.call_id is None:
+            self._call_id = self._call_id or self._new_call_id()
+            return _replace(event, call_id=self._call_id)
+        if event.call_id not in self._known_calls:
+            # A source that reports whole calls begins them with their arguments.
+            self._known_calls.add(event.call_id)
+            self._call_id = event.call_id
+        return event
 
     def _new_call_id(self) -> str:
         return f"call_{self._stem}_{self._next('call')}"

@@ -38,7 +38,10 @@ def derive_run_id(secret: bytes, *, owner: str | None, kind: str, key: str) -> s
     if owner is None and len(key) < _SHORTEST_UNOWNED_KEY:
         raise KeyInvalidError(f"without an owner a key needs at least {_SHORTEST_UNOWNED_KEY} characters")
     # JSON keeps the parts apart whatever they contain, and an absent owner apart from an empty one.
-    message = msgspec.json.encode([owner, kind, key])
+    try:
+        message = msgspec.json.encode([owner, kind, key])
+    except UnicodeEncodeError as error:
+        raise KeyInvalidError("a key is text without lone surrogates") from error
     return _base32(hmac.new(secret, message, hashlib.sha256).digest()[:16])
 
 

@@ -62,6 +62,7 @@ class LiveLog:
         self.final = OPEN
         self.parting: Entry | None = None
         self.detached = False
+        self._withdrawn = False
         self._size = 0
         self._records: list[bytes] = []
         self._stored = 0
@@ -109,7 +110,7 @@ class LiveLog:
         # The state is read before the records are counted: a thread may append in between, never the other way round.
         final, length = self.final, len(self._records)
         end = min(length, self._stored + limit)
-        if self.settled or end == self._stored:
+        if self.settled or self._withdrawn or end == self._stored:
             return None
         state = final if end == length == len(self.entries) else OPEN
         return Write(self.lease, self._stored + 1, self._records[self._stored : end], state)
@@ -125,6 +126,10 @@ class LiveLog:
     def rewind(self, last: int) -> None:
         """The store lost what came after `last`: it is sent again, under the same numbers."""
         self._stored = last
+
+    def withdraw(self) -> None:
+        """Write nothing more: the run is being undone."""
+        self._withdrawn = True
 
     def detach(self) -> None:
         """The store refuses this producer: whatever was not stored never was."""

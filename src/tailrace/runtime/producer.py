@@ -12,12 +12,20 @@ from typing import cast
 import msgspec
 
 from tailrace import events
-from tailrace.errors import BufferFullError, EventInvalidError, NoRunError, RunClosedError, RunLimitError
-from tailrace.events import DELTAS, Entry, Event, encode_record
+from tailrace.errors import (
+    BufferFullError,
+    EventInvalidError,
+    NoRunError,
+    RunClosedError,
+    RunLimitError,
+    SourceInvalidError,
+)
+from tailrace.events import DELTAS, Entry, Event, decode, encode_record, event_type
 from tailrace.runtime.clock import Clock
 from tailrace.runtime.ids import IdFiller
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.log import EntryLog
+from tailrace.runtime.source import check_event
 from tailrace.stores.contract import OPEN
 
 __all__ = ["FINAL_STATES", "Producer", "emit", "producing", "producing_here"]
@@ -48,12 +56,16 @@ def emit(event: Event) -> None:
         RunClosedError: The run has ended.
         RunLimitError: The run reached its bound; it ends as failed.
         BufferFullError: Too much waits for the store; nothing was added, and a later call may succeed.
-        EventInvalidError: The event has no JSON form, or is one that only the runtime or a `yield` may add.
+        EventInvalidError: It is no event, has no JSON form, or is one that only the runtime or a `yield` may add.
     """
     producer = _producing.get(None)
     if producer is None:
         raise NoRunError
-    if isinstance(event, (*events.TERMINALS, events.RunStarted)):
+    try:
+        check_event(event)
+    except SourceInvalidError as error:
+        raise EventInvalidError(f"emit {error}") from error
+    if isinstance(event, events.TERMINALS):
         raise EventInvalidError(f"{events.event_type(event)} cannot be emitted: yield it, or leave it to the runtime")
     producer.emit(event)
 
@@ -133,11 +145,13 @@ class Producer:
             RunLimitError: The run reached its bound.
             EventInvalidError: The event has no JSON form.
         """
-        with self._lock:
-            for piece in _pieces(event, self._limits.delta_characters):
-                self._append(piece)
-        # A delta may wait for the next one; whatever else happens is news.
-        self._on_append(not isinstance(event, DELTAS) or self._log.length <= _FIRST)
+        try:
+            with self._lock:
+                for piece in _pieces(event, self._limits.delta_characters):
+                    self._append(piece)
+        finally:
+            # A delta may wait for the next one; whatever else happens is news.
+            self._on_append(not isinstance(event, DELTAS) or self._log.length <= _FIRST)
 
     def emit(self, event: Event) -> None:
         """Add what a tool emitted; see `emit`.
@@ -156,12 +170,14 @@ class Producer:
         """Add the terminal event, if the run has none, and close; False if it was closed before.
 
         Raises:
-            EventInvalidError: Its result has no JSON form; the run is still open.
+            EventInvalidError: It has no JSON form; the run is still open.
+            RunLimitError: It is larger than an event may be; the run is still open.
         """
         with self._lock:
             if self._closed:
                 return False
             entry, record = self._entry(terminal)
+            self._check(("event_bytes", self._limits.event_bytes, len(record)))
             self._closed = True
             self._log.append(entry, record, final=FINAL_STATES[type(terminal)])
         self._on_append(True)  # noqa: FBT003  a callback's only argument
@@ -171,7 +187,11 @@ class Producer:
         if self._closed:
             raise RunClosedError(self.run_id)
         entry, record = self._entry(event)
-        self._check(len(record))
+        self._check(
+            ("event_bytes", self._limits.event_bytes, len(record)),
+            ("max_events", self._limits.max_events, self._log.length + 1),
+            ("max_bytes", self._limits.max_bytes, self._log.size + len(record)),
+        )
         self._log.append(entry, record, final=OPEN)
 
     def _entry(self, event: Event) -> tuple[Entry, bytes]:
@@ -183,14 +203,10 @@ class Producer:
             # Text with lone surrogates has no UTF-8 form. Models do produce it, cut in the middle of a character.
             event = _without_surrogates(event)
             record = encode_record(at_ms, event)
+        _check_readable(event, record)
         return Entry(self._log.length + 1, at_ms, event), record
 
-    def _check(self, size: int) -> None:
-        bounds = (
-            ("event_bytes", self._limits.event_bytes, size),
-            ("max_events", self._limits.max_events, self._log.length + 1),
-            ("max_bytes", self._limits.max_bytes, self._log.size + size),
-        )
+    def _check(self, *bounds: tuple[str, int, int]) -> None:
         for bound, limit, value in bounds:
             if value > limit:
                 self.exceeded = RunLimitError(bound, limit)
@@ -204,6 +220,17 @@ def _pieces(event: Event, characters: int) -> Iterator[Event]:
             yield msgspec.structs.replace(event, delta=event.delta[start : start + characters])
     else:
         yield event
+
+
+def _check_readable(event: Event, record: bytes) -> None:
+    """Nobody checked the types of its fields yet, and a record that cannot be read would stop every reader of the run.
+
+    Raises:
+        EventInvalidError: What a reader would get is not this event.
+    """
+    read = decode(record)
+    if type(read) is not type(event) or event_type(read) != event_type(event):
+        raise EventInvalidError(f"a {event_type(event)} that reads back as {event_type(read)}")
 
 
 def _without_surrogates(event: Event) -> Event:

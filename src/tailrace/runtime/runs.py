@@ -57,6 +57,7 @@ _START_ATTEMPTS = 8
 #: The part of a drain that is kept for ending what did not end by itself, and for telling its readers.
 _SEALING_SHARE = 0.25
 _SEALING_SECONDS = 2.0
+_LAST_WRITES_SECONDS = 0.5
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,19 +269,24 @@ class Runs:
             StoreUnavailableError: The store gave no answer.
         """
         check_source(source)
-        order = Order(
-            source=source,
-            owner=owner,
-            thread=thread,
-            fingerprint=fingerprint_of(fingerprint),
-            cancel_on_disconnect=on_disconnect == "cancel",
-            grace_seconds=grace_seconds,
-            timeout_seconds=timeout,
-            meta=meta,
-        )
-        if run_id is None:
-            run_id = new_run_id() if key is None else await self.derive_run_id(key, owner=owner)
-        return await self.order(check_run_id(run_id), order)
+        try:
+            order = Order(
+                source=source,
+                owner=owner,
+                thread=thread,
+                fingerprint=fingerprint_of(fingerprint),
+                cancel_on_disconnect=on_disconnect == "cancel",
+                grace_seconds=grace_seconds,
+                timeout_seconds=timeout,
+                meta=meta,
+            )
+            if run_id is None:
+                run_id = new_run_id() if key is None else await self.derive_run_id(key, owner=owner)
+            check_run_id(run_id)
+        except BaseException:
+            await discard(source)
+            raise
+        return await self.order(run_id, order)
 
     async def derive_run_id(self, key: str, *, owner: str | None = None, kind: str = "key") -> str:
         """The id of the run that a client's key stands for, whether or not it exists.
@@ -328,8 +334,11 @@ class Runs:
             await self.authorize(run_id, order.owner)
             raise
         if lease is None:
-            await self.authorize(run_id, order.owner)
             return False
+        if self.draining:
+            # The drain began while the store was asked, and has taken stock of the runs already.
+            await self._store.purge(run_id)
+            raise DrainingError
         live = LiveRun(lease, order, self._parts)
         try:
             task = live.begin()
@@ -570,8 +579,12 @@ class Runs:
             await asyncio.wait(set(self._tasks), timeout=seconds)
 
     async def aclose(self) -> None:
-        """End what is still running as interrupted, and close the store."""
+        """End what is still running as interrupted, and close the store.
+
+        Followers of a run whose end the store does not take are told that it is unavailable.
+        """
         self._draining = True
+        live_runs = list(self._live.values())
         await self._seal(_SEALING_SECONDS)
         for task in set(self._tasks):
             task.cancel()
@@ -579,7 +592,10 @@ class Runs:
             await asyncio.wait(set(self._tasks))
         await self._hub.aclose()
         await self._observer.aclose()
-        await self._committer.aclose()
+        await self._committer.aclose(_LAST_WRITES_SECONDS)
+        for live in live_runs:
+            if not live.log.settled:
+                live.store_lost()
         await self._store.aclose()
 
 

@@ -6,16 +6,20 @@ else ends the run with a message that names its type. A callable is called in th
 the one that starts; blocking work belongs inside a sync generator, which runs on a thread of its own.
 """
 
+import asyncio
 import inspect
+import logging
 import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard, cast, get_args
 
 from tailrace import events
 from tailrace.errors import SourceInvalidError
 from tailrace.events import Event
 
-__all__ = ["SourceLike", "check_source", "discard", "open_source", "to_event"]
+__all__ = ["SourceLike", "check_event", "check_source", "close_sources", "discard", "open_source", "to_event"]
+
+_logger = logging.getLogger("tailrace")
 
 SourceLike: TypeAlias = AsyncIterable[Any] | Iterable[Any] | Callable[[], Any]
 
@@ -24,6 +28,8 @@ _EXPECTED_ITEM = 'str, an event of tailrace.events, or {"event": name, "data": v
 _EVENT_TYPES = get_args(Event)
 #: Only the runtime knows when these are true.
 _RUNTIME_ONLY = (events.RunStarted, events.RunCancelled, events.RunInterrupted)
+#: How long a source that was not used may take to close.
+_UNUSED_SECONDS = 5.0
 _DATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 
@@ -60,18 +66,57 @@ def _is_iterable(source: object) -> TypeGuard[AsyncIterable[Any] | Iterable[Any]
     return isinstance(source, AsyncIterable | Iterable) and not isinstance(source, str | bytes | Mapping)
 
 
-async def discard(source: object) -> None:
-    """Close a source that lost or was never used. A callable was not called, so there is nothing to close.
+async def discard(source: object, *, patience_seconds: float = _UNUSED_SECONDS) -> None:
+    """Close a source that lost or was never used. A callable was not called, so there is nothing to close."""
+    if _close_method(source) is not None:
+        await close_sources([source], patience_seconds)
 
-    Providers' streams close by `aclose`, or by `close`, which may be a coroutine function.
+
+async def close_sources(sources: Sequence[object], patience_seconds: float) -> None:
+    """Close them in this order and wait for it, even if this task is cancelled meanwhile, but not for ever.
+
+    Providers' streams close by `aclose`, or by `close`, which may be a coroutine function. What they raise is logged:
+    it is no reason to end a run, or to refuse one, otherwise than it would have been.
+
+    Raises:
+        CancelledError: This task was cancelled meanwhile.
     """
-    for name in ("aclose", "close"):
-        close = getattr(source, name, None)
-        if callable(close):
-            closing = close()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_seconds
+    closing = loop.create_task(_close_all(sources), name="tailrace-close")
+    cancelled: asyncio.CancelledError | None = None
+    while not closing.done() and (remaining_seconds := deadline - loop.time()) > 0:
+        try:
+            await asyncio.wait({closing}, timeout=remaining_seconds)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if not closing.done():
+        _logger.warning("a source took more than %s s to close and was left to itself", patience_seconds)
+        closing.cancel()
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _close_all(sources: Sequence[object]) -> None:
+    for source in sources:
+        close = _close_method(source)
+        try:
+            closing = close() if close is not None else None
             if isinstance(closing, Awaitable):
                 await cast("Awaitable[object]", closing)
-            return
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            # An exit that is asked for here would end the server's loop and every other run with it.
+            _logger.exception("a source failed while it was being closed")
+
+
+def _close_method(source: object) -> Callable[[], object] | None:
+    for name in ("aclose", "close"):
+        method = getattr(source, name, None)
+        if callable(method):
+            return cast("Callable[[], object]", method)
+    return None
 
 
 def to_event(item: object) -> Event | None:
@@ -82,24 +127,29 @@ def to_event(item: object) -> Event | None:
     """
     if isinstance(item, str):
         return events.TextDelta(item) if item else None
-    if isinstance(item, _EVENT_TYPES):
-        if isinstance(item, _RUNTIME_ONLY):
-            raise SourceInvalidError(type(item).__name__, "an event that a source may yield")
-        if isinstance(item, events.Data):
-            _check_name(item.name)
-        return cast("Event", item)
-    if isinstance(item, dict):
-        return _data(cast("dict[str, Any]", item))
-    raise SourceInvalidError(type(item).__name__, _EXPECTED_ITEM)
+    return check_event(_data(cast("dict[str, Any]", item)) if isinstance(item, dict) else item)
+
+
+def check_event(item: object) -> Event:
+    """The item, if it is an event that a source may add.
+
+    Raises:
+        SourceInvalidError: It is no event, one that only the runtime may write, or data whose name cannot be sent.
+    """
+    if not isinstance(item, _EVENT_TYPES):
+        raise SourceInvalidError(type(item).__name__, _EXPECTED_ITEM)
+    if isinstance(item, _RUNTIME_ONLY):
+        raise SourceInvalidError(type(item).__name__, "an event that a source may yield")
+    if isinstance(item, events.Data) and not _is_name(item.name):
+        raise SourceInvalidError("an event name", "a name of letters, digits, '_', '.', ':' and '-', at most 64")
+    return cast("Event", item)
 
 
 def _data(item: dict[str, Any]) -> events.Data:
     if item.keys() != {"event", "data"} or not isinstance(item["event"], str):
         raise SourceInvalidError("dict", _EXPECTED_ITEM)
-    _check_name(item["event"])
     return events.Data(item["event"], item["data"])
 
 
-def _check_name(name: str) -> None:
-    if _DATA_NAME.fullmatch(name) is None:
-        raise SourceInvalidError("an event name", "a name of letters, digits, '_', '.', ':' and '-', at most 64")
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and _DATA_NAME.fullmatch(name) is not None

@@ -14,7 +14,14 @@ from typing import Any, get_args
 import msgspec
 
 from tailrace import events
-from tailrace.errors import EventInvalidError, FencedError, StoreError, StoreUnavailableError
+from tailrace.errors import (
+    EventInvalidError,
+    FencedError,
+    RunClosedError,
+    RunLimitError,
+    StoreError,
+    StoreUnavailableError,
+)
 from tailrace.events import Entry, Event, Terminal
 from tailrace.runtime.blocks import encode_block
 from tailrace.runtime.clock import Clock
@@ -32,6 +39,7 @@ from tailrace.stores.contract import OPEN, Lease, RunStore, Stop
 __all__ = ["LiveRun", "Order", "Parts"]
 
 _logger = logging.getLogger("tailrace")
+_REPORT_SECONDS = 0.2
 #: A store keeps the reason of a cancel as text.
 _UNMARKED, _MARKED, _URGENT = range(3)
 _REASONS: dict[str, events.CancelReason] = {reason: reason for reason in get_args(events.CancelReason)}
@@ -103,8 +111,11 @@ class LiveRun:
         self._stop_listening: Stop | None = None
         self._early = order.early
         self._began = False
+        self._halted = False
         self._stop: asyncio.Future[Terminal] = self._loop.create_future()
-        self._patience_seconds = parts.limits.patience_seconds
+        # The source's own patience is spent inside its task; a little more lets it report that.
+        self._halt_seconds = parts.limits.patience_seconds + _REPORT_SECONDS
+        self._leaving: asyncio.TimerHandle | None = None
         self.producer = Producer(self.id, self.log, clock=parts.clock, limits=parts.limits, on_append=self._appended)
         self._context = contextvars.copy_context()
         producing(self._context, self.producer)
@@ -128,7 +139,7 @@ class LiveRun:
     def stop(self, terminal: Terminal, *, patience_seconds: float | None = None) -> bool:
         """End the run with `terminal`; False if it is ending already."""
         if patience_seconds is not None:
-            self._patience_seconds = min(self._patience_seconds, patience_seconds)
+            self._halt_seconds = min(self._halt_seconds, patience_seconds)
         if self._stop.done() or self.log.final != OPEN:
             return False
         self._stop.set_result(terminal)
@@ -163,20 +174,25 @@ class LiveRun:
     def follower_joined(self) -> None:
         """Somebody reads along."""
         self._followers += 1
+        self._stay()
 
     def follower_left(self) -> None:
         """Somebody stopped reading; if it was the last one, the run may have to end."""
         self._followers -= 1
-        if self.order.cancel_on_disconnect and not self._followers:
-            self._loop.call_later(self.order.grace_seconds, self._cancel_if_alone)
+        if self.order.cancel_on_disconnect and not self._followers and self.log.final == OPEN:
+            self._leaving = self._loop.call_later(self.order.grace_seconds, self._cancel_alone)
 
-    def _cancel_if_alone(self) -> None:
-        if self._followers:
-            return
+    def _stay(self) -> None:
+        """Whoever left before, the time begins anew when the last one leaves."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    def _cancel_alone(self) -> None:
         elsewhere_at = self._followed_elsewhere_at
         if elsewhere_at is not None and self._loop.time() - elsewhere_at < 2 * PRESENCE_SECONDS:
             # Followers in other processes announce themselves; the last announcement has to grow old first.
-            self._loop.call_later(PRESENCE_SECONDS, self._cancel_if_alone)
+            self._leaving = self._loop.call_later(PRESENCE_SECONDS, self._cancel_alone)
             return
         self.stop(events.RunCancelled(reason="disconnect"))
 
@@ -206,8 +222,9 @@ class LiveRun:
 
     def fenced(self) -> None:
         """The log belongs to somebody else now, who also ends it."""
-        self.log.detach()
-        self.stop(events.RunInterrupted(reason="worker_lost"))
+        if self.early_error is None:
+            self.log.detach()
+            self.stop(events.RunInterrupted(reason="worker_lost"))
 
     def store_lost(self) -> None:
         """The store cannot be reached: followers here are told so, followers elsewhere find out by the lease."""
@@ -218,9 +235,12 @@ class LiveRun:
 
     async def _supervise(self) -> None:
         task = self._loop.create_task(self._drive(), context=self._context, name="tailrace-source")
+        task.add_done_callback(self._source_ended)
         try:
             ends: set[asyncio.Future[Any]] = {task, self._stop}
-            await asyncio.wait(ends, timeout=self.order.timeout_seconds, return_when="FIRST_COMPLETED")
+            # What is to end before its first step shall not make it.
+            if not self._stop.done():
+                await asyncio.wait(ends, timeout=self.order.timeout_seconds, return_when="FIRST_COMPLETED")
             terminal = self._requested(task)
             if terminal is not None:
                 await self._halt(task)
@@ -230,11 +250,11 @@ class LiveRun:
             else:
                 terminal = outcome(task, self.producer, self.correlation_id)
         except asyncio.CancelledError:
-            task.cancel()
-            self._finish(events.RunInterrupted(reason="shutdown"))
+            self._abandon(task)
+            self._finish(self._stop.result() if self._stop.done() else events.RunInterrupted(reason="shutdown"))
             raise
         if not self._began:
-            await discard(self.order.source)
+            await discard(self.order.source, patience_seconds=self._halt_seconds)
         self._finish(terminal)
         await self.ended()
         await self._compact()
@@ -263,15 +283,24 @@ class LiveRun:
 
     async def _halt(self, task: "asyncio.Task[Terminal | None]") -> None:
         """Stop the source and wait until it is closed, but not for ever."""
+        self._halted = True
         self.producer.stop()
         task.cancel()
-        # The source's own patience is spent inside the task; a little more lets it report that.
-        _, pending = await asyncio.wait({task}, timeout=self._patience_seconds + 0.2)
+        _, pending = await asyncio.wait({task}, timeout=self._halt_seconds)
         if pending:
             _logger.warning("a source did not stop and was abandoned (correlation id %s)", self.correlation_id)
-            self._parts.abandoned.add(task)
-            task.add_done_callback(self._parts.abandoned.discard)
-            task.cancel()
+            self._abandon(task)
+
+    def _abandon(self, task: "asyncio.Task[Terminal | None]") -> None:
+        self._parts.abandoned.add(task)
+        task.add_done_callback(self._parts.abandoned.discard)
+        task.cancel()
+
+    def _source_ended(self, task: "asyncio.Task[Terminal | None]") -> None:
+        """Ask for its error here, as a run that has an ending already does not."""
+        error = None if task.cancelled() else task.exception()
+        if self._halted and error is not None and not isinstance(error, RunClosedError):
+            _logger.warning("a source failed when it was stopped (%s)", self.correlation_id, exc_info=error)
 
     def _early_failure(self, task: "asyncio.Task[Terminal | None]") -> BaseException | None:
         """What the source raised before its first event while its starter still waits for that event."""
@@ -282,6 +311,7 @@ class LiveRun:
     async def _undo(self, error: BaseException) -> None:
         """The run never was: its key is free before anybody is told, so that whoever is told may try again at once."""
         self.early_error = error
+        self.log.withdraw()
         with contextlib.suppress(StoreUnavailableError):
             await self._parts.store.purge(self.id)
         self.log.part(self._told(failure("error", self.correlation_id)))
@@ -292,12 +322,13 @@ class LiveRun:
     def _finish(self, terminal: Terminal) -> None:
         try:
             self.producer.finish(terminal)
-        except EventInvalidError as error:
-            # Its `result` has no JSON form.
+        except (EventInvalidError, RunLimitError) as error:
+            # Its `result` has no JSON form, or is too large.
             self.producer.finish(failed(error, self.correlation_id))
 
     def _ensure_final(self, task: asyncio.Task[None]) -> None:
         """Whatever became of the supervisor itself, the log gets its end."""
+        self._stay()
         if self._stop_listening is not None:
             self._stop_listening()
         self._parts.observer.disown(self.id)

@@ -46,12 +46,18 @@ class EarlyFailureError(TailraceError):
 def error_response(error: TailraceError, dialect: Dialect) -> Response:
     """What a client is told instead of a stream, in the shape that clients of the dialect know."""
     status = _STATUS.get(type(error), 500)
-    public = status != 500 or isinstance(error, EarlyFailureError)
-    body = dialect.error(status, error.code, str(error) if public else "Something went wrong.")
+    body = dialect.error(status, error.code, _public_message(error, status))
     headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     if status == 503:
         headers["retry-after"] = str(_RETRY_AFTER_SECONDS)
     return Response(body, status, headers, media_type="application/json")
+
+
+def _public_message(error: TailraceError, status: int) -> str:
+    if isinstance(error, errors.StoreUnavailableError):
+        # Its own text names hosts and ports.
+        return "The log store is unavailable."
+    return str(error) if status != 500 or isinstance(error, EarlyFailureError) else "Something went wrong."
 
 
 def document_status(reduced: Reduced) -> int:

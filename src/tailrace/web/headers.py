@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from tailrace.wire.cursor import Cursor
 
-__all__ = ["CLIENT_HEADER", "RawHeaders", "read_cursor", "stream_headers"]
+__all__ = ["CLIENT_HEADER", "RawHeaders", "read_cursor", "stream_headers", "with_chosen"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -23,14 +23,23 @@ _STREAM_HEADERS = {
 }
 
 
+#: How the bytes travel is the server's business; on HTTP/2 most of these are an error.
+_CONNECTION_HEADERS = frozenset({b"connection", b"content-length", b"keep-alive", b"transfer-encoding"})
+
+
 def stream_headers(extra: Mapping[str, str], chosen: Iterable[tuple[bytes, bytes]] = ()) -> RawHeaders:
     """The headers of a stream: ours, then a dialect's or a run's, then what the application set on the response.
 
     The application may add headers, also several of one name such as cookies, but not change what a stream needs.
     """
     headers = {**_STREAM_HEADERS, **{name.lower().encode(): value.encode("latin-1") for name, value in extra.items()}}
-    added = [(name, value) for name, value in chosen if name.lower() not in headers]
-    return [*headers.items(), *added]
+    return with_chosen(list(headers.items()), chosen)
+
+
+def with_chosen(headers: RawHeaders, chosen: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+    """The headers and what the application adds to them; it may not change them."""
+    ours = {name for name, _ in headers} | _CONNECTION_HEADERS
+    return [*headers, *((name, value) for name, value in chosen if name.lower() not in ours)]
 
 
 def read_cursor(request: Request) -> Cursor | None:

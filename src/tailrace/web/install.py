@@ -34,12 +34,14 @@ def _fastapi_router(fastapi: Any, routes: RunRoutes, path: str) -> Any:  # noqa:
     router = fastapi.APIRouter(tags=["runs"])
     for route in routes.table():
         for index, suffix in enumerate(both_slashes(route.path, path)):
-            router.add_api_route(
-                path + suffix,
-                route.endpoint,
-                methods=[route.method],
-                summary=route.summary,
-                include_in_schema=index > 0,
-                response_model=None,
-            )
+            # Starlette answers HEAD wherever it answers GET; FastAPI has to be told.
+            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+                router.add_api_route(
+                    path + suffix,
+                    route.endpoint,
+                    methods=[method],
+                    summary=route.summary,
+                    include_in_schema=index > 0 and method == route.method,
+                    response_model=None,
+                )
     return router

@@ -12,7 +12,7 @@ from starlette.types import Receive, Send
 from tailrace.fold import Reduced, merge
 from tailrace.stores.contract import OPEN
 from tailrace.web.errors import EarlyFailureError, document_status
-from tailrace.web.headers import CLIENT_HEADER, stream_headers
+from tailrace.web.headers import CLIENT_HEADER, stream_headers, with_chosen
 from tailrace.web.service import RunService
 from tailrace.web.stream import Stream
 from tailrace.web.writer import AsgiWriter
@@ -121,8 +121,14 @@ class RunReader:
             await stream.run(receive)
         return stream.ended
 
-    async def document(self, receive: Receive, send: Send) -> None:
-        """Answer with the whole run when it has ended; with 202 and where to look if that takes too long."""
+    async def document(self, receive: Receive, send: Send, chosen: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answer with the whole run when it has ended; with 202 and where to look if that takes too long.
+
+        Args:
+            receive: Watched for the disconnect.
+            send: Where the response goes.
+            chosen: Headers that the application set.
+        """
         collect = asyncio.create_task((await self._tail.attach(self.run_id)).reduced())
         leave = asyncio.create_task(_disconnected(receive))
         try:
@@ -134,6 +140,7 @@ class RunReader:
             collect.cancel()
             leave.cancel()
             await asyncio.wait({collect, leave})
+        response.raw_headers = with_chosen(response.raw_headers, chosen)
         await response(self._request.scope, receive, send)
 
     def _answer(self, reduced: Reduced) -> Response:
@@ -149,12 +156,11 @@ class RunReader:
         return {"location": location, "access-control-expose-headers": "location"} if location else {}
 
     async def ended(self) -> None:
-        """Wait for the run's end."""
-        while True:
-            await self._follower.read()
-            if self._follower.ended:
-                return
-            await self._follower.wait()
+        """Leave the run and, if it is produced here, wait for its end."""
+        live = self._follower.live
+        self.close()
+        while live is not None and not live.log.settled:
+            await live.log.changed()
 
     def warn_of_dependencies(self) -> None:
         """Say once if resources of the request are closed while the run that may use them goes on."""

@@ -102,7 +102,7 @@ class RunResponse(_LazyResponse):
 
     async def _answer(self, reader: RunReader, request: Request, receive: Receive, send: Send) -> None:
         if wants_json(request.headers.get("accept"), self._options.json):
-            await reader.document(receive, send)
+            await reader.document(receive, send, self.raw_headers)
         elif not await reader.stream(receive, send, self.raw_headers) and not self._options.hold:
             reader.warn_of_dependencies()
         if self._options.hold:

@@ -182,5 +182,7 @@ class RunService(Runs):
             return
         self._streams_left.clear()
         waiting = asyncio.create_task(self._streams_left.wait())
-        await asyncio.wait({waiting}, timeout=max(0.0, seconds))
-        waiting.cancel()
+        try:
+            await asyncio.wait({waiting}, timeout=max(0.0, seconds))
+        finally:
+            waiting.cancel()

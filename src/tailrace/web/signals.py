@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: drain first, then whatever handled them before. A second signal is not waited for.
+"""SIGTERM and SIGINT: drain first, then whatever handled them before. A second signal ends the drain at once.
 
 Servers stop listening to their streams the moment they are told to stop, or wait for streams that nobody ends; so the
 drain has to come before the server's own handler, whichever server it is.
@@ -22,9 +22,16 @@ _logger = logging.getLogger("tailrace")
 class SignalChain:
     """Stands in front of the handlers that were there."""
 
-    def __init__(self, drain: Callable[[], Awaitable[None]]) -> None:
-        """Prepare; `drain` is awaited in the event loop, once."""
+    def __init__(self, drain: Callable[[], Awaitable[None]], hurry: Callable[[], Awaitable[None]]) -> None:
+        """Prepare; each is awaited in the event loop, at most once.
+
+        Args:
+            drain: For the first signal, which is passed on when it has returned.
+            hurry: For a second signal meanwhile: the drain is cancelled, and the first signal passed on, before it.
+        """
         self._drain = drain
+        self._hurry = hurry
+        self._hurrying: asyncio.Task[None] | None = None
         self._previous: dict[int, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -46,17 +53,25 @@ class SignalChain:
                 signal.signal(number, previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._task is not None or self._loop is None:
+        drained = self._task is not None and self._task.done()
+        if self._loop is None or drained or self._hurrying is not None:
             self._pass_on(number, frame)
             return
         # The handler runs between two steps of whatever the loop is doing: only a note is left here.
         self._loop.call_soon_threadsafe(self._begin, number, frame)
 
     def _begin(self, number: int, frame: FrameType | None) -> None:
-        if self._task is not None or self._loop is None:
+        if self._loop is None:
             return
-        _logger.info("draining on %s", signal.Signals(number).name)
-        self._task = self._loop.create_task(self._drain_and_pass_on(number, frame), name="tailrace-drain")
+        if self._task is None:
+            _logger.info("draining on %s", signal.Signals(number).name)
+            self._task = self._loop.create_task(self._drain_and_pass_on(number, frame), name="tailrace-drain")
+        elif self._hurrying is None:
+            self._task.cancel()
+            self._hurrying = self._loop.create_task(self._hurried(), name="tailrace-drain")
+
+    async def _hurried(self) -> None:
+        await self._hurry()
 
     async def _drain_and_pass_on(self, number: int, frame: FrameType | None) -> None:
         try:

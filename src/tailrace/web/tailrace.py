@@ -18,6 +18,9 @@ from tailrace.web.signals import SignalChain
 
 __all__ = ["Tailrace"]
 
+#: What is left of a drain when a second signal comes: enough to end every run and to send every reader its end.
+_HURRY_SECONDS = 1.0
+
 
 class Tailrace(RunService):
     """Starts runs for requests, reads them to clients, and drains when the server stops.
@@ -128,7 +131,9 @@ class Tailrace(RunService):
     async def lifespan(self, _: object = None) -> AsyncGenerator[None]:
         """From the server's start to its stop; drains on SIGTERM and SIGINT, before the server's own handlers act."""
         await self.open()
-        chain = SignalChain(lambda: self.drain(self.drain_seconds))
+        chain = SignalChain(
+            lambda: self.drain(self.drain_seconds), lambda: self.drain(min(_HURRY_SECONDS, self.drain_seconds))
+        )
         chain.install()
         try:
             yield

@@ -16,8 +16,8 @@ __all__ = ["RUN_ID_PATTERN", "START", "Cursor"]
 #: What a run id looks like anywhere: in a URL, in an SSE id, in a store's key.
 RUN_ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
-# Sixteen digits stay below 2**53, which a browser can count exactly.
-_CURSOR = re.compile(rf"(?:({RUN_ID_PATTERN}):)?([0-9]{{1,16}})(?:\.([0-9]{{1,6}}))?", re.ASCII)
+# Fifteen digits stay below 2**53, so a browser counts them exactly.
+_CURSOR = re.compile(rf"(?:({RUN_ID_PATTERN}):)?([0-9]{{1,15}})(?:\.([0-9]{{1,6}}))?", re.ASCII)
 
 
 class Cursor(msgspec.Struct, frozen=True):

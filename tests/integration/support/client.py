@@ -7,7 +7,7 @@ unless told to. A read that takes longer than its bound fails the test.
 import contextlib
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -130,6 +130,8 @@ class Connection:
 
     def read(self, limit: int = _CHUNK_BYTES) -> bytes:
         """At least one byte of the body and at most `limit`; none at its end, however that came."""
+        if not limit:
+            return b""
         self._parse()
         while not self._body and not self._ended:
             self._ended = not self._receive() or self._ended
@@ -138,14 +140,18 @@ class Connection:
         del self._body[:limit]
         return taken
 
-    def read_exactly(self, count: int) -> bytes:
-        """That many bytes of the body."""
+    def read_at_most(self, count: int) -> bytes:
+        """That many bytes of the body, or fewer if it ends before."""
         taken = bytearray()
-        while len(taken) < count:
-            piece = self.read(count - len(taken))
-            assert piece, f"the body ended after {len(taken)} of {count} bytes"
+        while piece := self.read(count - len(taken)):
             taken += piece
         return bytes(taken)
+
+    def read_exactly(self, count: int) -> bytes:
+        """That many bytes of the body."""
+        taken = self.read_at_most(count)
+        assert len(taken) == count, f"the body ended after {len(taken)} of {count} bytes"
+        return taken
 
     def read_to_end(self) -> bytes:
         """The rest of the body; look at `whole` for how it ended."""
@@ -285,9 +291,10 @@ def open_stream(
     target: str,
     headers: Mapping[str, str] | None = None,
     *,
+    body: bytes = b"",
     receive_buffer_bytes: int | None = None,
-) -> Iterator[EventReader]:
+) -> Generator[EventReader]:
     """A request whose events are read one by one; leaving it closes the connection."""
     with Connection(port, receive_buffer_bytes=receive_buffer_bytes) as connection:
-        connection.send(method, target, headers)
+        connection.send(method, target, headers, body)
         yield EventReader(connection, connection.head())

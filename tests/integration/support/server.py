@@ -5,6 +5,7 @@ server's loop.
 """
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -12,9 +13,9 @@ from typing import Any, Self, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
+from tests.integration.support.client import BOUND_SECONDS, Connection
 
 from tailrace.web.server import protocol_class
-from tests.integration.support.client import BOUND_SECONDS
 
 __all__ = ["AppServer"]
 
@@ -25,13 +26,22 @@ _LOOK_SECONDS = 0.005
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn that is told to stop, instead of looking ten times a second whether it should."""
+    """A uvicorn that is told to stop, instead of looking ten times a second whether it should, and loses no time."""
 
     stopping: asyncio.Event
 
     async def main_loop(self) -> None:
         await self.on_tick(0)
         await self.stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in self.servers:
+            listener.close()
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+        else:
+            # With nobody to wait for, the tenth of a second that uvicorn waits in any case is saved.
+            await self.lifespan.shutdown()
 
 
 class AppServer:
@@ -97,6 +107,10 @@ class AppServer:
             return function()
 
         return self.call(evaluated())
+
+    def connect(self, *, receive_buffer_bytes: int | None = None) -> Connection:
+        """A new connection to it."""
+        return Connection(self.port, receive_buffer_bytes=receive_buffer_bytes)
 
     @property
     def unsent_bytes(self) -> int:

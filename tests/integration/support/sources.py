@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from typing import Any
+
+from tests.integration.support.client import BOUND_SECONDS
 
 from tailrace.events import (
     ReasoningDelta,
@@ -18,9 +20,8 @@ from tailrace.events import (
     ToolStarted,
     UIAction,
 )
-from tests.integration.support.client import BOUND_SECONDS
 
-__all__ = ["FAILING_RUN", "Gate", "Script", "SyncScript", "endless_text"]
+__all__ = ["FAILING_RUN", "Gate", "Script", "SyncScript"]
 
 
 class Gate:
@@ -102,8 +103,8 @@ class Script:
 class SyncScript:
     """As `Script`, as a sync generator."""
 
-    def __init__(self, items: Iterable[object]) -> None:
-        """Play `items` once."""
+    def __init__(self, *items: object) -> None:
+        """Play `items` whenever called."""
         self.taken = 0
         self._items = items
         self._closed = threading.Event()
@@ -123,13 +124,6 @@ class SyncScript:
     def await_closing(self) -> None:
         """Wait, in the test, until its `finally` ran."""
         assert self._closed.wait(BOUND_SECONDS), "the source was not closed"
-
-
-async def endless_text() -> AsyncIterator[str]:
-    """Words for ever, each when the event loop had its turn."""
-    while True:
-        yield "word "
-        await asyncio.sleep(0.01)
 
 
 #: A run with one of everything that a cut could break: several frames for one event, events without a frame.

@@ -5,11 +5,12 @@ at c accepts a frame iff its `first` (without it, its id) is c + 1. Application 
 name would shadow one of the protocol's or of EventSource's.
 """
 
+import re
 from typing import ClassVar
 
 import msgspec
 
-from tailrace.events import TERMINAL_TYPES, Data, Entry, Event, Opaque, encode_record, event_type
+from tailrace.events import EVENT_TYPES, Data, Entry, Event, Opaque, encode_record, event_type
 from tailrace.fold import Reduced
 from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, frame
 
@@ -18,8 +19,9 @@ __all__ = ["DIALECT", "RESET", "reconnect"]
 #: Tells a reader to forget the run so far: the whole log follows. Has no id.
 RESET = b"event: reset\ndata: {}\n\n"
 
-#: Names a frame of application data may not have: EventSource's own, and the protocol's.
-_RESERVED = frozenset({"error", "open", "message", "reset", "reconnect", "data"}) | TERMINAL_TYPES
+#: Names that what the protocol does not know may not go by: EventSource's own, and the protocol's.
+_RESERVED = frozenset({"error", "open", "message", "reset", "reconnect"}) | EVENT_TYPES
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_:.-]{0,63}", re.ASCII)
 
 
 def reconnect(retry_ms: int) -> bytes:
@@ -39,11 +41,10 @@ class NativeEncoder(Encoder):
 
 
 def _frame_name(event: Event) -> str:
-    if isinstance(event, Data) and event.name not in _RESERVED and "." not in event.name:
-        return event.name
-    if isinstance(event, Opaque) and not event.type.replace(".", "").replace("_", "").isalnum():
-        return "data"
-    return event_type(event)
+    if not isinstance(event, Data | Opaque):
+        return event_type(event)
+    name = event.name if isinstance(event, Data) else event.type
+    return name if _NAME.fullmatch(name) and name not in _RESERVED else "data"
 
 
 class Native(Dialect):

@@ -104,12 +104,12 @@ class Tokens(Dialect):
             "response": reduced.text,
             "conversation_id": reduced.thread_id or reduced.run_id,
             "suggested_questions": reduced.suggestions,
-            "tools_used": [tool.name for tool in reduced.tools],
+            "tools_used": [tool.name for tool in reduced.tools if tool.name is not None],
             "actions": reduced.actions,
             "status": reduced.status,
         }
-        if reduced.failure is not None:
-            answer["error"] = {"code": reduced.failure.code, "message": reduced.failure.message}
+        if reduced.failure is not None and reduced.status != "cancelled":
+            answer["error"] = {"code": reduced.failure.code, "message": reduced.failure.message or _INTERRUPTED}
         return msgspec.json.encode(answer)
 
 

@@ -1,0 +1,141 @@
+"""What must happen as a whole happens in a script; here they are, and how they are called.
+
+The keys of a run share the hash tag of its id, so that a script finds them all on one node of a cluster:
+
+    m  hash: token, last, state, cancel, beat, owner, thread, fingerprint, made
+    s  stream: one entry per write, whose id is the number of its last record; also the name of the run's channel
+    b  string: the block of a compacted run
+
+A script looks first whether everything is as it nearly always is, and works out what is wrong only if it is not. The
+reasons are errors of two words, since Redis puts "ERR" before a single one.
+"""
+
+import hashlib
+
+__all__ = ["Script", "Scripts"]
+
+#: -> when the run was made, in microseconds by the server's clock; of a run that exists: its token, fingerprint, owner.
+#: KEYS m s b  ARGV token owner thread fingerprint live_ms
+_CREATE = """
+local run = redis.call('HMGET', KEYS[1], 'token', 'fingerprint', 'owner')
+if run[1] then return run end
+local now = redis.call('TIME')
+local made = now[1] .. string.format('%06d', now[2])
+redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('HSET', KEYS[1], 'token', ARGV[1], 'last', '0', 'state', '0', 'beat', '0',
+  'owner', ARGV[2], 'thread', ARGV[3], 'fingerprint', ARGV[4], 'made', made)
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return made
+"""
+
+#: -> the cancel reason or nothing; with a time to live: last, cancel, owner, thread, made; of a repeated write: last,
+#: cancel. A stream that was evicted while its hash was not is begun again by the producer, who is told of a gap.
+#: KEYS m s  ARGV token before last state payload live_ms
+_WRITE = """
+local run = redis.call('HMGET', KEYS[1], 'token', 'last', 'state', 'cancel')
+if run[1] == ARGV[1] and run[2] == ARGV[2] and run[3] == '0' then
+  if ARGV[3] == ARGV[2] then
+    redis.call('HINCRBY', KEYS[1], 'beat', 1)
+  else
+    if ARGV[2] == '0' then
+      redis.call('XADD', KEYS[2], ARGV[3] .. '-0', 'd', ARGV[5])
+    elseif not redis.call('XADD', KEYS[2], 'NOMKSTREAM', ARGV[3] .. '-0', 'd', ARGV[5]) then
+      redis.call('HSET', KEYS[1], 'last', '0')
+      return redis.error_reply('GAP 0')
+    end
+    redis.call('HSET', KEYS[1], 'last', ARGV[3])
+  end
+  if ARGV[4] ~= '0' then redis.call('HSET', KEYS[1], 'state', ARGV[4]) end
+  if ARGV[5] ~= '' then redis.call('PUBLISH', KEYS[2], ARGV[5]) end
+  if ARGV[6] == '0' then return run[4] end
+  redis.call('PEXPIRE', KEYS[1], ARGV[6])
+  redis.call('PEXPIRE', KEYS[2], ARGV[6])
+  local place = redis.call('HMGET', KEYS[1], 'owner', 'thread', 'made')
+  return {ARGV[3], run[4], place[1], place[2], place[3]}
+end
+if not run[1] then return redis.error_reply('NORUN run') end
+if run[1] ~= ARGV[1] then return redis.error_reply('FENCED run') end
+local has_records = ARGV[3] ~= ARGV[2]
+local is_stored = tonumber(ARGV[3]) <= tonumber(run[2])
+if has_records and is_stored and (ARGV[4] == '0' or ARGV[4] == run[3]) then return {run[2], run[4]} end
+if run[3] ~= '0' then return redis.error_reply('FENCED run') end
+return redis.error_reply('GAP ' .. run[2])
+"""
+
+#: -> 1, or 0 if the run is not as it was seen.  KEYS m s  ARGV token last beat new_last state payload retention_ms
+_SEAL = """
+local run = redis.call('HMGET', KEYS[1], 'token', 'last', 'beat', 'state')
+if run[1] ~= ARGV[1] or run[2] ~= ARGV[2] or run[3] ~= ARGV[3] or run[4] ~= '0' then return 0 end
+redis.call('XADD', KEYS[2], ARGV[4] .. '-0', 'd', ARGV[6])
+redis.call('HSET', KEYS[1], 'token', 'sealed', 'last', ARGV[4], 'state', ARGV[5])
+redis.call('PUBLISH', KEYS[2], ARGV[6])
+redis.call('PEXPIRE', KEYS[1], ARGV[7])
+redis.call('PEXPIRE', KEYS[2], ARGV[7])
+return 1
+"""
+
+#: -> 1, or 0 if there is no final run.  KEYS m s b  ARGV block
+_COMPACT = """
+local state = redis.call('HGET', KEYS[1], 'state')
+local left_ms = redis.call('PTTL', KEYS[1])
+if not state or state == '0' or left_ms <= 0 then return 0 end
+redis.call('SET', KEYS[3], ARGV[1], 'PX', left_ms)
+redis.call('DEL', KEYS[2])
+return 1
+"""
+
+#: -> 1, or 0 if the run is final.  KEYS m s  ARGV reason
+_CANCEL = """
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return redis.error_reply('NORUN run') end
+if state ~= '0' then return 0 end
+redis.call('HSETNX', KEYS[1], 'cancel', ARGV[1])
+redis.call('PUBLISH', KEYS[2], '')
+return 1
+"""
+
+#: -> owner, thread.  KEYS m s b
+_PURGE = """
+local place = redis.call('HMGET', KEYS[1], 'owner', 'thread')
+if redis.call('DEL', KEYS[1], KEYS[2], KEYS[3]) > 0 then redis.call('PUBLISH', KEYS[2], '') end
+return place
+"""
+
+
+class Script:
+    """One script."""
+
+    __slots__ = ("_head", "sha", "source")
+
+    def __init__(self, source: str, keys: int) -> None:
+        """Take its source and how many keys it takes."""
+        self.source = source.encode()
+        # The name Redis gives a script, not a matter of security.
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
+        self._head = (b"EVALSHA", self.sha, b"%d" % keys)
+
+    def call(self, *arguments: bytes) -> tuple[bytes, ...]:
+        """The command that runs it on these keys and arguments."""
+        return self._head + arguments
+
+
+class Scripts:
+    """All scripts, publishing by `PUBLISH`, or in a cluster by `SPUBLISH`, which stays on the nodes of its slot."""
+
+    def __init__(self, publish: str) -> None:
+        """Prepare them for one of the two commands."""
+
+        def script(source: str, keys: int) -> Script:
+            return Script(source.replace("'PUBLISH'", f"'{publish}'"), keys)
+
+        self.create = script(_CREATE, 3)
+        self.write = script(_WRITE, 2)
+        self.seal = script(_SEAL, 2)
+        self.compact = script(_COMPACT, 3)
+        self.cancel = script(_CANCEL, 2)
+        self.purge = script(_PURGE, 3)
+        self._sources = {script.sha: script.source for script in vars(self).values()}
+
+    def with_source(self, command: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """The same call for a server that does not know the script yet; it does afterwards."""
+        return (b"EVAL", self._sources[command[1]], *command[2:])

@@ -1,0 +1,130 @@
+"""What the pages show is so: their Python runs, and their requests get the answers that are printed under them."""
+
+import ast
+import asyncio
+import inspect
+import re
+import runpy
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import pytest
+
+from tailrace import Tailrace
+from tailrace.chat import demo
+from tailrace.chat.app import create_app
+from tailrace.testing import AsgiClient
+from tests.docs.commands import CHECKS, commands, curl, shows
+from tests.docs.pages import PAGES, Block, blocks
+
+_FRAGMENT = str(Path(__file__).with_name("fragment.py"))
+_RUN_ID = re.compile(r'(?:/runs/|"run_id":")([a-z2-7]{26})')
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where a page's files are written and its commands given; modules imported from there are forgotten again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name, module in tuple(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
+class Reader:
+    """Somebody who tries what a page shows, from top to bottom.
+
+    Attributes:
+        tried: How many blocks there was something to try in.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.tried = 0
+        self._folder = folder
+        self._application = AsyncExitStack()
+        self._client: AsgiClient | None = None
+        self._output: str | None = None
+        self._run_id = ""
+        self._ways = {"python": self._run, "sh": self._command, "console": self._command, "text": self._compare}
+
+    async def __aenter__(self) -> "Reader":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._application.aclose()
+
+    async def take(self, block: Block) -> None:
+        """Try one block."""
+        kind, _, name = block.mark.partition(": ")
+        if kind == "file":
+            (self._folder / name).write_text(block.text, encoding="utf-8")
+        way = self._ways.get(block.language)
+        if way is not None:
+            self.tried += 1
+            await way(block)
+
+    async def _run(self, block: Block) -> None:
+        """Run Python: the tests in it too, and the application that it makes or adds to."""
+        names = runpy.run_path(_FRAGMENT) if block.mark == "run: fragment" else {"__name__": "example"}
+        # The text keeps its line numbers, so that a traceback leads to the page.
+        text = "\n" * block.line + block.text
+        code = compile(text, block.page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        await _finished(FunctionType(code, names)())
+        for name, value in tuple(names.items()):
+            if name.startswith("test_"):
+                await _finished(value())
+        if "app" in names:
+            await self._serve(names["app"])
+
+    async def _command(self, block: Block) -> None:
+        """Give each command; the output is that of the last."""
+        if block.mark == "run: demo":
+            await self._serve(await asyncio.to_thread(create_app, demo.demo, Tailrace()))
+        for words in commands(block.text):
+            first, *others = (word.replace("RUN_ID", self._run_id) for word in words)
+            if first == "curl":
+                assert self._client is not None, f"{block.place}: nothing is served here"
+                self._output = await curl(self._client, others)
+                if found := _RUN_ID.search(self._output):
+                    self._run_id = found[1]
+            else:
+                await asyncio.to_thread(CHECKS[Path(first).name], others)
+
+    async def _compare(self, block: Block) -> None:
+        assert self._output is not None, f"{block.place}: this is the output of nothing"
+        assert shows(self._output, block.text), f"{block.place} shows something else than\n{self._output}"
+
+    async def _serve(self, app: Any) -> None:
+        await self._application.aclose()
+        self._client = await self._application.enter_async_context(AsgiClient(app))
+
+
+async def _finished(result: object) -> None:
+    if inspect.isawaitable(result):
+        await result
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_what_a_page_shows_is_so(page: str, folder: Path) -> None:
+    shown = list(blocks(page))
+
+    async with Reader(folder) as reader:
+        for block in shown:
+            await reader.take(block)
+
+    assert reader.tried == sum(block.language in {"python", "sh", "console", "text"} for block in shown)
+
+
+def test_an_output_that_differs_is_noticed() -> None:
+    output = 'id: 1\ndata: {"token":"a"}\n\n: end\n'
+
+    assert shows(output, output)
+    assert shows(output, "id: 1\n…\n: end")
+    assert not shows(output, 'id: 1\ndata: {"token":"b"}\n\n: end')
+    assert not shows(output, "id: 1\n")
+    assert not shows(output, "id: 2\n…")
