@@ -3,7 +3,7 @@
 import pytest
 
 from tailrace.errors import RunNotFoundError
-from tailrace.stores.contract import Ack, Lease, Write
+from tailrace.stores.contract import Ack, Batch, Lease, Write
 from tailrace.stores.memory import MemoryStore
 from tailrace.testing import FakeClock
 
@@ -159,12 +159,12 @@ async def test_an_old_expiry_does_not_remove_an_open_run_of_the_same_id(store: M
 
 async def test_followers_hear_of_a_purge(store: MemoryStore) -> None:
     await begin(store, "run")
-    hints: list[str] = []
-    store.subscribe("run", lambda: hints.append("hint"))
+    hints: list[Batch | None] = []
+    store.subscribe("run", hints.append)
 
     await store.purge("run")
 
-    assert hints == ["hint"]
+    assert hints == [None]
 
 
 async def test_a_closed_store_has_forgotten_everything(store: MemoryStore) -> None:

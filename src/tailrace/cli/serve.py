@@ -1,7 +1,9 @@
 """`tailrace serve`: the chat server, or an application of one's own, on a server that drains and exits with 0."""
 
+import os
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -12,7 +14,10 @@ from tailrace.cli.target import TargetError, is_asgi, load_target
 from tailrace.errors import StoreError
 from tailrace.web.server import serve as serve_app
 
-__all__ = ["serve"]
+__all__ = ["serve", "worker_application"]
+
+_OPTIONS_VARIABLE = "TAILRACE_SERVE"
+_REST_SECONDS = 1.0
 
 
 def serve(  # noqa: PLR0913  one parameter for each option
@@ -29,28 +34,47 @@ def serve(  # noqa: PLR0913  one parameter for each option
 ) -> None:
     """Serve the chat: POST /chat, the runs under /runs, a page at http://HOST:PORT."""  # noqa: DOC501  this is the help
     console = Console(stderr=True)
+    options = _Options(target=target, store=store, model=model, grace_seconds=grace_seconds)
     try:
-        app = _application(target, store=store, model=model, workers=workers, grace_seconds=grace_seconds)
+        if workers > 1 and store.startswith("memory:"):
+            # Each process would have logs of its own, and a reload would find its run in one of them only.
+            raise typer.BadParameter("memory:// cannot be shared: more than one worker needs a store that is")
+        app = _application(options)
     except (TargetError, StoreError, typer.BadParameter) as error:
         console.print(f"[red]tailrace:[/red] {error}")
         raise typer.Exit(2) from error
     console.print(f"tailrace serves [bold]{target or 'the demo, which is scripted and not an LLM'}[/bold]")
     # The server's own patience begins when the drain has ended, so it gets a rest that is small but enough.
-    serve_app(app, host=host, port=port, grace_seconds=1.0)
+    if workers == 1:
+        serve_app(app, host=host, port=port, grace_seconds=_REST_SECONDS)
+    else:
+        os.environ[_OPTIONS_VARIABLE] = msgspec.json.encode(options).decode()
+        serve_app(f"{__name__}:worker_application", host=host, port=port, grace_seconds=_REST_SECONDS, workers=workers)
 
 
-def _application(target: str | None, *, store: str, model: str, workers: int, grace_seconds: float) -> Any:  # noqa: ANN401  any ASGI application
-    if workers > 1:
-        # Each process would have logs of its own, and a reload would find its run in one of them only.
-        raise typer.BadParameter("memory:// cannot be shared: more than one worker needs a store that is")
-    if model != "demo":
-        raise typer.BadParameter(f"no model named {model!r}: this version has 'demo'")
-    agent = demo.demo if target is None else load_target(target)
+class _Options(msgspec.Struct, frozen=True):
+    """What each worker needs to know; handed to it by the environment, as it is a process of its own."""
+
+    target: str | None
+    store: str
+    model: str
+    grace_seconds: float
+
+
+def worker_application() -> Any:  # noqa: ANN401  any ASGI application
+    """The application of one worker among several."""
+    return _application(msgspec.json.decode(os.environ[_OPTIONS_VARIABLE], type=_Options))
+
+
+def _application(options: _Options) -> Any:  # noqa: ANN401  any ASGI application
+    if options.model != "demo":
+        raise typer.BadParameter(f"no model named {options.model!r}: this version has 'demo'")
+    agent = demo.demo if options.target is None else load_target(options.target)
     if is_asgi(agent):
         installed = getattr(getattr(agent, "state", None), "tailrace", None)
         if isinstance(installed, Tailrace):
-            installed.drain_seconds = grace_seconds
+            installed.drain_seconds = options.grace_seconds
         return agent
-    tail = Tailrace(store)
-    tail.drain_seconds = grace_seconds
+    tail = Tailrace(options.store)
+    tail.drain_seconds = options.grace_seconds
     return create_app(agent, tail)

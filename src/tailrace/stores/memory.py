@@ -4,11 +4,17 @@ import heapq
 import itertools
 import secrets
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from tailrace.errors import FencedError, FingerprintError, GapError, RunNotFoundError, StoreError
 from tailrace.stores.contract import OPEN, Ack, Batch, Hint, Info, Lease, Page, Stop, Write
 
 __all__ = ["MemoryStore"]
+
+_T = TypeVar("_T")
+
+#: The token of a sealed run, which no lease has.
+_SEALED = "sealed"
 
 
 class _Log:
@@ -19,7 +25,6 @@ class _Log:
         "block",
         "cancel",
         "fingerprint",
-        "hints",
         "last",
         "owner",
         "records",
@@ -41,7 +46,6 @@ class _Log:
         self.beat = 0
         self.cancel: str | None = None
         self.block: bytes | None = None
-        self.hints: set[Hint] = set()
 
 
 class MemoryStore:
@@ -64,7 +68,8 @@ class MemoryStore:
         self._final: list[tuple[float, int, str, _Log]] = []
         self._order = itertools.count()
         self._final_bytes = 0
-        self._listeners: dict[str, set[Callable[[str], None]]] = {}
+        self._hints: dict[str, dict[object, Hint]] = {}
+        self._listeners: dict[str, dict[object, Callable[[str], None]]] = {}
         self._secret = secrets.token_bytes(32)
 
     @property
@@ -106,6 +111,7 @@ class MemoryStore:
         Raises:
             FencedError: The run exists under another token.
         """
+        self._expire()
         log = self._logs.setdefault(lease.run_id, _Log(lease, owner, thread, fingerprint))
         if log.token != lease.token:
             raise FencedError(lease.run_id)
@@ -144,7 +150,7 @@ class MemoryStore:
             self._final_bytes += log.size
             self._expire()
         if write.records:
-            _hint(log, Batch(write.first, write.records, write.final))
+            self._hint(write.lease.run_id, Batch(write.first, write.records, write.final))
 
     async def seal(self, seen: Info, record: bytes, state: int) -> bool:
         """See `RunStore.seal`."""
@@ -152,11 +158,12 @@ class MemoryStore:
         if log is None or log.state != OPEN or (log.token, log.beat, log.last) != (seen.token, seen.beat, seen.last):
             return False
         self._append(log, Write(Lease(seen.run_id, log.token), seen.last + 1, [record], state))
-        log.token = "sealed"
+        log.token = _SEALED
         return True
 
     async def compact(self, run_id: str, block: bytes) -> bool:
         """See `RunStore.compact`."""
+        self._expire()
         log = self._logs.get(run_id)
         if log is None or log.state == OPEN:
             return False
@@ -172,7 +179,7 @@ class MemoryStore:
         if log.state != OPEN:
             return False
         log.cancel = log.cancel or reason
-        _hint(log)
+        self._hint(run_id, None)
         return True
 
     async def info(self, run_id: str) -> Info:
@@ -186,28 +193,16 @@ class MemoryStore:
 
     def subscribe(self, run_id: str, hint: Hint) -> Stop:
         """See `RunStore.subscribe`."""
-        log = self._logs.get(run_id)
-        if log is None:
-            return lambda: None
-        log.hints.add(hint)
-        return lambda: log.hints.discard(hint)
+        return _add(self._hints, run_id, hint)
 
     async def signal(self, topic: str, text: str) -> None:
         """See `RunStore.signal`."""
-        for heard in tuple(self._listeners.get(topic, ())):
+        for heard in tuple(self._listeners.get(topic, {}).values()):
             heard(text)
 
     def listen(self, topic: str, heard: Callable[[str], None]) -> Stop:
         """See `RunStore.listen`."""
-        self._listeners.setdefault(topic, set()).add(heard)
-
-        def stop() -> None:
-            listeners = self._listeners.get(topic, set())
-            listeners.discard(heard)
-            if not listeners:
-                self._listeners.pop(topic, None)
-
-        return stop
+        return _add(self._listeners, topic, heard)
 
     async def active(self, *, owner: str | None = None, thread: str | None = None, limit: int = 100) -> Sequence[str]:
         """See `RunStore.active`."""
@@ -227,6 +222,8 @@ class MemoryStore:
         self._logs.clear()
         self._final.clear()
         self._final_bytes = 0
+        self._hints.clear()
+        self._listeners.clear()
 
     def _log(self, run_id: str) -> _Log:
         self._expire()
@@ -249,12 +246,24 @@ class MemoryStore:
             return
         if log.state != OPEN:
             self._final_bytes -= log.size
-        _hint(log)
+        self._hint(run_id, None)
+
+    def _hint(self, run_id: str, batch: Batch | None) -> None:
+        for hint in tuple(self._hints.get(run_id, {}).values()):
+            hint(batch)
 
 
-def _hint(log: _Log, batch: Batch | None = None) -> None:
-    for hint in tuple(log.hints):
-        hint(batch)
+def _add(watchers: dict[str, dict[object, _T]], key: str, watcher: _T) -> Stop:
+    place = object()
+    watchers.setdefault(key, {})[place] = watcher
+
+    def stop() -> None:
+        left = watchers.get(key, {})
+        left.pop(place, None)
+        if not left:
+            watchers.pop(key, None)
+
+    return stop
 
 
 def _info(run_id: str, log: _Log) -> Info:

@@ -1,7 +1,7 @@
 """A log store that fails on request, around any store: what a network, a failover or another worker would do to it.
 
 Faults are scripted by calls on the store and stay until they are used up or `heal` is called. Whatever it hides or
-loses, it remembers, and refuses other bytes under a number that it has once acknowledged.
+loses, it remembers, and refuses other bytes under a number that it has once acknowledged to the same lease.
 """
 
 import asyncio
@@ -11,12 +11,26 @@ from typing import Literal, TypeAlias, TypeVar
 import msgspec
 
 from tailrace.errors import FencedError, GapError, RunNotFoundError, StoreError, StoreUnavailableError
-from tailrace.stores.contract import OPEN, Ack, Info, Lease, RunStore, Write
+from tailrace.stores.contract import OPEN, Ack, Batch, Hint, Info, Lease, Page, RunStore, Stop, Write
 
 __all__ = ["FaultyStore", "Operation"]
 
 #: The calls that can be made to wait or to fail.
-Operation: TypeAlias = Literal["secret", "create", "restore", "commit", "cancel", "info", "read", "active", "purge"]
+Operation: TypeAlias = Literal[
+    "open",
+    "secret",
+    "create",
+    "restore",
+    "commit",
+    "seal",
+    "compact",
+    "cancel",
+    "info",
+    "read",
+    "signal",
+    "active",
+    "purge",
+]
 
 _T = TypeVar("_T")
 
@@ -56,8 +70,11 @@ class FaultyStore:
         self._outages: dict[Operation, _Outage] = {}
         self._hidden: dict[str, _Hidden] = {}
         self._fenced: set[str] = set()
-        self._acknowledged: dict[str, dict[int, bytes]] = {}
-        self._hint_copies = 1
+        self._acknowledged: dict[Lease, dict[int, bytes]] = {}
+        self._copies = 1
+        self._stripped = False
+        self._held: list[Callable[[], None]] | None = None
+        self._hints: dict[str, dict[object, Hint]] = {}
         self._paused = 0
         self._arrived = asyncio.Event()
 
@@ -92,7 +109,7 @@ class FaultyStore:
     async def forget(self, run_id: str, count: int) -> None:
         """Lose the last `count` records of a run, and its final state, as a failover to a late replica does.
 
-        They are hidden until the producer sends the same records again.
+        They are hidden until the producer sends the same records again. Not for a compacted run.
 
         Raises:
             RunNotFoundError: No such run.
@@ -111,18 +128,31 @@ class FaultyStore:
         self._fenced.add(run_id)
 
     def drop_hints(self) -> None:
-        """Let no hint through."""
-        self._hint_copies = 0
+        """Let no hint and no signal through."""
+        self._copies = 0
 
     def double_hints(self) -> None:
-        """Let every hint through twice."""
-        self._hint_copies = 2
+        """Let every hint and every signal through twice."""
+        self._copies = 2
+
+    def strip_hints(self) -> None:
+        """Take from every hint what it carries, so that it only says "look"."""
+        self._stripped = True
+
+    def hold_hints(self) -> None:
+        """Keep hints and signals back until `heal`, which lets them through late, the last one first."""
+        if self._held is None:
+            self._held = []
 
     def heal(self) -> None:
         """No further call waits or fails, and hints come as they should. What was lost or fenced stays so."""
         self._pauses.clear()
         self._outages.clear()
-        self._hint_copies = 1
+        self._copies = 1
+        self._stripped = False
+        held, self._held = self._held or [], None
+        for deliver in reversed(held):
+            deliver()
 
     # The store -------------------------------------------------------------------------------------------------------
 
@@ -130,6 +160,15 @@ class FaultyStore:
     def shared(self) -> bool:
         """As the inner store."""
         return self.inner.shared
+
+    @property
+    def commit_interval_seconds(self) -> float:
+        """As the inner store."""
+        return self.inner.commit_interval_seconds
+
+    async def open(self) -> None:
+        """See `RunStore.open`."""
+        await self._call("open", self.inner.open)
 
     async def secret(self) -> bytes:
         """See `RunStore.secret`."""
@@ -142,7 +181,6 @@ class FaultyStore:
             lease = await self.inner.create(run_id, owner=owner, thread=thread, fingerprint=fingerprint)
             if lease is not None:
                 # Whatever this id once stood for is over: another log begins.
-                self._acknowledged.pop(run_id, None)
                 self._hidden.pop(run_id, None)
             return lease
 
@@ -161,6 +199,29 @@ class FaultyStore:
     async def commit(self, writes: Sequence[Write]) -> Sequence[Ack | StoreError]:
         """See `RunStore.commit`."""
         return await self._call("commit", lambda: self._commit_all(writes))
+
+    async def seal(self, seen: Info, record: bytes, state: int) -> bool:
+        """See `RunStore.seal`. The seal of a run whose end is hidden brings that end into sight again, under itself."""
+
+        async def seal() -> bool:
+            if seen.run_id not in self._hidden:
+                return await self.inner.seal(seen, record, state)
+            info = await self.inner.info(seen.run_id)
+            if self._seen(info) != seen:
+                return False
+            del self._hidden[seen.run_id]
+            self._look(seen.run_id)
+            return await self.inner.seal(info, record, state)
+
+        return await self._call("seal", seal)
+
+    async def compact(self, run_id: str, block: bytes) -> bool:
+        """See `RunStore.compact`."""
+
+        async def compact() -> bool:
+            return run_id not in self._hidden and await self.inner.compact(run_id, block)
+
+        return await self._call("compact", compact)
 
     async def cancel(self, run_id: str, reason: str) -> bool:
         """See `RunStore.cancel`."""
@@ -182,24 +243,47 @@ class FaultyStore:
 
         return await self._call("info", info)
 
-    async def read(self, run_id: str, after: int, *, limit: int) -> tuple[Sequence[bytes], Info]:
+    async def read(self, run_id: str, after: int, *, limit: int) -> Page:
         """See `RunStore.read`."""
 
-        async def read() -> tuple[Sequence[bytes], Info]:
-            records, info = await self.inner.read(run_id, after, limit=limit)
-            seen = self._seen(info)
-            return records[: max(0, seen.last - after)], seen
+        async def read() -> Page:
+            page = await self.inner.read(run_id, after, limit=limit)
+            seen = self._seen(page.info)
+            return Page(page.records[: max(0, seen.last - after)], seen, page.block)
 
         return await self._call("read", read)
 
-    def subscribe(self, run_id: str, hint: Callable[[], None]) -> Callable[[], None]:
+    def subscribe(self, run_id: str, hint: Hint) -> Stop:
         """See `RunStore.subscribe`."""
 
-        def relay() -> None:
-            for _ in range(self._hint_copies):
-                hint()
+        def relay(batch: Batch | None) -> None:
+            # What is hidden is not to be seen in a hint either.
+            carried = None if self._stripped or run_id in self._hidden else batch
+            self._relay(lambda: deliver(carried))
 
-        return self.inner.subscribe(run_id, relay)
+        def deliver(carried: Batch | None) -> None:
+            if place in self._hints.get(run_id, {}):
+                hint(carried)
+
+        def stop() -> None:
+            stop_inner()
+            left = self._hints.get(run_id, {})
+            left.pop(place, None)
+            if not left:
+                self._hints.pop(run_id, None)
+
+        place = object()
+        self._hints.setdefault(run_id, {})[place] = relay
+        stop_inner = self.inner.subscribe(run_id, relay)
+        return stop
+
+    async def signal(self, topic: str, text: str) -> None:
+        """See `RunStore.signal`."""
+        await self._call("signal", lambda: self.inner.signal(topic, text))
+
+    def listen(self, topic: str, heard: Callable[[str], None]) -> Stop:
+        """See `RunStore.listen`."""
+        return self.inner.listen(topic, lambda text: self._relay(lambda: heard(text)))
 
     async def active(self, *, owner: str | None = None, thread: str | None = None, limit: int = 100) -> Sequence[str]:
         """See `RunStore.active`. A run whose final state is hidden may be missing: the index is the inner store's."""
@@ -211,7 +295,6 @@ class FaultyStore:
         async def purge() -> None:
             await self.inner.purge(run_id)
             self._hidden.pop(run_id, None)
-            self._acknowledged.pop(run_id, None)
 
         await self._call("purge", purge)
 
@@ -246,6 +329,18 @@ class FaultyStore:
             await (pause.wait.wait() if isinstance(pause.wait, asyncio.Event) else asyncio.sleep(pause.wait))
         finally:
             self._paused -= 1
+
+    def _relay(self, deliver: Callable[[], None]) -> None:
+        for _ in range(self._copies):
+            if self._held is None:
+                deliver()
+            else:
+                self._held.append(deliver)
+
+    def _look(self, run_id: str) -> None:
+        """Hint at what the inner store does not know of."""
+        for relay in tuple(self._hints.get(run_id, {}).values()):
+            relay(None)
 
     # What a run seems to be ------------------------------------------------------------------------------------------
 
@@ -302,6 +397,7 @@ class FaultyStore:
         hidden.last = end
         if end >= info.last:
             del self._hidden[run_id]
+        self._look(run_id)
         return Ack(end, cancel)
 
     def _remember(self, write: Write) -> None:
@@ -310,6 +406,6 @@ class FaultyStore:
         Raises:
             AssertionError: Other bytes.
         """
-        known = self._acknowledged.setdefault(write.lease.run_id, {})
+        known = self._acknowledged.setdefault(write.lease, {})
         for seq, record in enumerate(write.records, write.first):
             assert known.setdefault(seq, record) == record, f"other bytes under number {seq}"

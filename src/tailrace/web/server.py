@@ -12,10 +12,11 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.supervisors import Multiprocess
 
 from tailrace.web.writer import ABORT_EXTENSION
 
-__all__ = ["ResettingH11Protocol", "Server", "protocol_class", "serve"]
+__all__ = ["HttpProtocol", "ResettingH11Protocol", "Server", "protocol_class", "serve"]
 
 
 def _offer_reset(scope: Any, transport: asyncio.Transport) -> None:  # noqa: ANN401  uvicorn's own type of scope
@@ -73,23 +74,41 @@ class Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
-def serve(app: Callable[..., Any], *, host: str, port: int, grace_seconds: float, log_level: str = "info") -> None:
+#: For uvicorn's own processes, which import what they need by name.
+HttpProtocol = protocol_class()
+
+
+def serve(
+    app: Callable[..., Any] | str,
+    *,
+    host: str,
+    port: int,
+    grace_seconds: float,
+    workers: int = 1,
+    log_level: str = "info",
+) -> None:
     """Serve an ASGI application until a signal; returns when all connections are closed.
 
     Args:
-        app: The application.
+        app: The application; for several workers `module:function` of one that makes it.
         host: The address to listen on.
         port: The port; 0 takes a free one.
         grace_seconds: How long connections may last after the application itself has drained.
+        workers: Processes, each with the application; one that dies is replaced.
         log_level: Of uvicorn.
     """
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=protocol_class(),
+        factory=isinstance(app, str),
+        workers=workers,
+        http=f"{__name__}:HttpProtocol",
         log_level=log_level,
         timeout_graceful_shutdown=max(1, round(grace_seconds)),
         access_log=False,
     )
-    Server(config).run()
+    if workers == 1:
+        Server(config).run()
+    else:
+        Multiprocess(config, [config.bind_socket()]).run()

@@ -3,27 +3,25 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, Self, TypeAlias, cast
+from collections.abc import Iterable, Mapping
+from inspect import signature
+from typing import Any, Protocol, Self, cast
 
-import hiredis
-from redis.asyncio.connection import Connection, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from tailrace.errors import StoreError, StoreSetupError, StoreUnavailableError
+from tailrace.stores.redis.command import Reply
 from tailrace.stores.redis.refusals import is_passing
 
-__all__ = ["LOST", "Address", "Command", "Socket", "drop", "pack"]
-
-#: Its words.
-Command: TypeAlias = tuple[bytes, ...]
-#: A command as Redis reads it. The stub of hiredis speaks of commands of one word.
-pack = cast("Callable[[Command], bytes]", hiredis.pack_command)
+__all__ = ["LOST", "Address", "Socket", "drop"]
 
 #: How it shows that a connection is of no more use. redis-py's `ConnectionError` is one of the first.
 LOST = (RedisError, OSError, TimeoutError)
 
 _FORM = "redis[s]://[[user]:password@]host[:port][/database] or unix://path"
+#: Newer versions of redis-py read files to tell the server their own version; no older one knows the option.
+_UNTOLD = {"driver_info": None} if "driver_info" in signature(AbstractConnection.__init__).parameters else {}
 #: Options that a URL may carry for a pool, which there is not.
 _POOL_OPTIONS = ("connection_class", "max_connections", "timeout")
 
@@ -43,7 +41,7 @@ class Socket(Protocol):
         """Write bytes as they are."""
         ...
 
-    async def read_response(self) -> Any:
+    async def read_response(self) -> Reply:
         """The next reply; an error that is one is raised, and leaves the connection usable if it is a refusal."""
         ...
 
@@ -69,6 +67,7 @@ class Address:
             options = {name: value for name, value in given.items() if name not in _POOL_OPTIONS}
             # Time is kept here and not by redis-py, which would not know what else is under way on the connection.
             options |= {
+                **_UNTOLD,
                 "protocol": 2,
                 "decode_responses": False,
                 "socket_timeout": None,
@@ -106,11 +105,10 @@ class Address:
         try:
             async with asyncio.timeout(timeout_seconds):
                 await socket.connect()
-        except LOST as error:
+        except BaseException as error:
             await drop(socket)
-            raise self.failure(error) from None
-        except asyncio.CancelledError:
-            await drop(socket)
+            if isinstance(error, LOST):
+                raise self.failure(error) from None
             raise
         return socket
 

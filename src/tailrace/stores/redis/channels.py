@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 from tailrace.stores.contract import Batch, Hint, Stop
-from tailrace.stores.redis.payload import LOOK, decode_payload
+from tailrace.stores.redis.payload import decode_payload
 
 __all__ = ["Channels"]
 
@@ -40,7 +40,7 @@ class Channels:
         """Tell the listeners of a channel; `None` means that it was subscribed to just now."""
         try:
             if channel in self._hints:
-                _call_all(self._hints[channel], decode_payload(payload) if payload not in {None, LOOK} else None)
+                _call_all(self._hints[channel], decode_payload(payload) if payload else None)
             elif payload is not None and channel in self._ears:
                 _call_all(self._ears[channel], payload.decode())
         except ValueError:

@@ -12,7 +12,8 @@ from typing import Final, TypeAlias, cast
 from redis.exceptions import NoPermissionError
 
 from tailrace.errors import StoreError
-from tailrace.stores.redis.address import LOST, Address, Command, Socket, drop, pack
+from tailrace.stores.redis.address import LOST, Address, Socket, drop
+from tailrace.stores.redis.command import Command, pack
 
 __all__ = ["Feed", "Heard"]
 
@@ -33,6 +34,10 @@ class _SilentError(OSError):
     """The server answers no ping."""
 
 
+class _TakenAwayError(OSError):
+    """The slot of a channel has gone to another node."""
+
+
 class Feed:
     """Subscribes to the channels that were joined, over and over if it must."""
 
@@ -43,7 +48,7 @@ class Feed:
         *,
         timeout_seconds: float,
         sharded: bool = False,
-        lost: Callable[[], None] = lambda: None,
+        lost: Callable[[], object] = lambda: None,
     ) -> None:
         """Prepare; the first channel connects.
 
@@ -65,6 +70,8 @@ class Feed:
         self._wanted: set[bytes] = set()
         self._joining: set[bytes] = set()
         self._leaving: set[bytes] = set()
+        #: What it was asked to unsubscribe from and has not answered yet.
+        self._parting: set[bytes] = set()
         self._changed = asyncio.Event()
         self._pings = 0
         self._useful = False
@@ -116,6 +123,7 @@ class Feed:
         self._useful = False
         self._joining = set(self._wanted)
         self._leaving.clear()
+        self._parting.clear()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen(socket), name="tailrace-redis-listen")
@@ -145,9 +153,10 @@ class Feed:
         elif kind == self._subscribe and channel in self._wanted:
             self._useful = self._well = True
             self._heard(channel, None)
-        elif kind == b"sunsubscribe" and channel in self._wanted:
-            # Unasked: the slot has gone to another node.
-            self._lost()
+        elif kind == self._unsubscribe:
+            if channel not in self._parting and channel in self._wanted:
+                raise _TakenAwayError(f"{self._address.name} gave a channel away")
+            self._parting.discard(channel)
 
     async def _speak(self, socket: Socket) -> None:
         loop = asyncio.get_running_loop()
@@ -169,6 +178,7 @@ class Feed:
         """What to send so that the server knows what is wanted."""
         joining, self._joining = list(self._joining), set()
         leaving, self._leaving = list(self._leaving), set()
+        self._parting.update(leaving)
         self._changed.clear()
         return [
             (word, *channels[start : start + self._per_command])

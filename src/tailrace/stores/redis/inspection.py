@@ -2,15 +2,14 @@
 
 import asyncio
 import logging
-import re
 from typing import Final
 
 import msgspec
-from redis.exceptions import AskError, ResponseError
+from redis.exceptions import AskError, NoPermissionError
 
 from tailrace.errors import StoreSetupError
-from tailrace.stores.redis.address import LOST, Address, Command, Socket, drop, pack
-from tailrace.stores.redis.refusals import is_passing
+from tailrace.stores.redis.address import LOST, Address, Socket, drop
+from tailrace.stores.redis.command import pack
 
 __all__ = ["Server", "check_server", "inspect_server"]
 
@@ -49,7 +48,7 @@ async def inspect_server(address: Address, *, timeout_seconds: float, channel: b
     Args:
         address: The server.
         timeout_seconds: Bound on connecting, and on the answers.
-        channel: Also see whether it may be subscribed to.
+        channel: A channel to subscribe to, only to see whether that is allowed.
 
     Raises:
         StoreSetupError: It does not let us in.
@@ -60,8 +59,7 @@ async def inspect_server(address: Address, *, timeout_seconds: float, channel: b
         async with asyncio.timeout(timeout_seconds):
             server = await _info(socket)
             if channel is not None:
-                word = b"SSUBSCRIBE" if server.clustered else b"SUBSCRIBE"
-                await _subscribe(socket, (word, channel))
+                await _subscribe(socket, channel, sharded=server.clustered)
     except LOST as error:
         raise address.failure(error) from None
     finally:
@@ -80,13 +78,13 @@ def check_server(server: Server) -> None:
         raise StoreSetupError("this is a Redis Sentinel: name the server that it watches")
     if server.version is not None and server.version < oldest:
         found, needed = (".".join(map(str, version)) for version in (server.version, oldest))
-        raise StoreSetupError(f"Redis {found} is too old: {needed} or newer is needed{' in a cluster' * server.clustered}")
+        where = " in a cluster" if server.clustered else ""
+        raise StoreSetupError(f"Redis {found} is too old: {needed} or newer is needed{where}")
     if server.read_only and not server.clustered:
         raise StoreSetupError("this Redis is a read-only replica: name its primary")
     if server.bounded and server.policy not in _SAFE_POLICIES:
         _logger.warning(
-            "Redis may take away runs that are still read: its maxmemory-policy is %s, but should be noeviction or"
-            " volatile-ttl",
+            "Redis may take away runs that are still read: its maxmemory-policy is %s, safe: noeviction, volatile-ttl",
             server.policy,
         )
 
@@ -95,8 +93,32 @@ async def _info(socket: Socket) -> Server:
     await socket.send_packed_command([pack((b"INFO",))])
     try:
         text: bytes = await socket.read_response()
-    except ResponseError as error:
-        if is_passing(error) and "NOPERM" not in str(error) 
-            raise
+    except NoPermissionError:
         return Server()
-    ...
+    lines = dict(line.split(":", 1) for line in text.decode(errors="replace").splitlines() if ":" in line)
+    mode = lines.get("redis_mode", "")
+    return Server(
+        version=_version(lines.get("redis_version", "")),
+        clustered=mode == "cluster",
+        sentinel=mode == "sentinel",
+        read_only=lines.get("role") == "slave" and lines.get("slave_read_only", "1") == "1",
+        bounded=lines.get("maxmemory", "0") != "0",
+        policy=lines.get("maxmemory_policy", ""),
+    )
+
+
+def _version(text: str) -> tuple[int, int] | None:
+    major, _, rest = text.partition(".")
+    minor = rest.partition(".")[0]
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
+
+
+async def _subscribe(socket: Socket, channel: bytes, *, sharded: bool) -> None:
+    await socket.send_packed_command([pack((b"SSUBSCRIBE" if sharded else b"SUBSCRIBE", channel))])
+    try:
+        await socket.read_response()
+    except NoPermissionError:
+        raise StoreSetupError(f"the Redis user may not subscribe to the channel {channel.decode()}") from None
+    except AskError:
+        # Another node would have answered, had it not been allowed.
+        pass

@@ -8,17 +8,15 @@ a store sends may be repeated.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from tailrace.errors import StoreError, StoreUnavailableError
-from tailrace.stores.redis.address import LOST, Address, Command, Socket, drop, pack
+from tailrace.stores.redis.address import LOST, Address, Socket, drop
+from tailrace.stores.redis.command import Command, Reply, pack
 
-__all__ = ["Link", "Reply"]
-
-#: As Redis said it: bytes, integers, lists of them or `None`; or the error that stands for it, never raised.
-Reply: TypeAlias = Any
+__all__ = ["Link"]
 
 _FIRST_BACKOFF_SECONDS: Final = 0.05
 _LONGEST_BACKOFF_SECONDS: Final = 1.0

@@ -2,7 +2,7 @@
 
 A version byte, the state, the first number, then each record after its length; all integers are big-endian. It is built
 once and copied by Redis, never parsed there. Whoever shares the server may publish on our channels: what does not
-divide exactly into records is not ours.
+divide exactly into records is not ours. An empty payload is published where followers should look at the log.
 """
 
 import struct
@@ -10,10 +10,7 @@ from collections.abc import Sequence
 
 from tailrace.stores.contract import Batch
 
-__all__ = ["LOOK", "decode_payload", "encode_payload"]
-
-#: Published where there is nothing to carry: whoever follows should look at the log.
-LOOK = b""
+__all__ = ["decode_payload", "encode_payload"]
 
 _VERSION = 1
 _HEADER = struct.Struct(">BBQ")

@@ -8,13 +8,13 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
-    ResponseError,
     TryAgainError,
 )
 
 from tailrace.errors import FencedError, GapError, RunNotFoundError, StoreError, StoreUnavailableError
+from tailrace.stores.redis.command import Command, key_of
 
-__all__ = ["is_passing", "refusal"]
+__all__ = ["error_of", "is_passing"]
 
 #: redis-py cuts the first word off where it has a class for it.
 _PASSING_CLASSES = (
@@ -32,20 +32,16 @@ _PASSING_WORDS = re.compile(
 _SHOWN_CHARACTERS = 200
 
 
-def is_passing(error: ResponseError) -> bool:
+def is_passing(error: Exception) -> bool:
     """Whether the server cannot do it now: it is loading, full, a replica, without permission, or somewhere else."""
     return isinstance(error, _PASSING_CLASSES) or _PASSING_WORDS.search(str(error)) is not None
 
 
-def refusal(error: ResponseError, *, run_id: str, key: bytes) -> StoreError:
-    """The error that stands for Redis's.
-
-    Args:
-        error: What Redis said.
-        run_id: The run that was asked for.
-        key: A key that was touched, so that whoever has to repair it finds it.
-    """
-    text = str(error)
+def error_of(reply: Exception, command: Command, run_id: str) -> StoreError:
+    """The error that stands for what came instead of a reply to `command`, which asked for something of `run_id`."""
+    if isinstance(reply, StoreError):
+        return reply
+    text = str(reply)
     word, _, rest = text.partition(" ")
     match word:
         case "NORUN":
@@ -55,11 +51,13 @@ def refusal(error: ResponseError, *, run_id: str, key: bytes) -> StoreError:
         case "GAP":
             return GapError(int(rest))
         case _:
-            pass
-    shown = text[:_SHOWN_CHARACTERS]
-    if is_passing(error):
-        return StoreUnavailableError(shown)
-    name = key.decode(errors="replace")
+            return _failure(reply, key_of(command).decode(errors="replace"))
+
+
+def _failure(reply: Exception, key: str) -> StoreError:
+    text = str(reply)[:_SHOWN_CHARACTERS]
+    if is_passing(reply):
+        return StoreUnavailableError(text)
     if "WRONGTYPE" in text:
-        return StoreError(f"the Redis key {name} or one beside it is another application's: use another prefix")
-    return StoreError(f"Redis refused to work on the key {name}: {shown}")
+        return StoreError(f"the Redis key {key}, or one beside it, is another application's: use another prefix")
+    return StoreError(f"Redis refused to work on the key {key}: {text}")

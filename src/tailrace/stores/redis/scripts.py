@@ -15,10 +15,15 @@ import hashlib
 __all__ = ["Script", "Scripts"]
 
 #: -> when the run was made, in microseconds by the server's clock; of a run that exists: its token, fingerprint, owner.
+#: What an earlier run may have left is removed, what is another application's is not.
 #: KEYS m s b  ARGV token owner thread fingerprint live_ms
 _CREATE = """
 local run = redis.call('HMGET', KEYS[1], 'token', 'fingerprint', 'owner')
 if run[1] then return run end
+for place, kind in pairs({[2] = 'stream', [3] = 'string'}) do
+  local found = redis.call('TYPE', KEYS[place]).ok
+  if found ~= 'none' and found ~= kind then return redis.error_reply('WRONGTYPE ' .. KEYS[place]) end
+end
 local now = redis.call('TIME')
 local made = now[1] .. string.format('%06d', now[2])
 redis.call('DEL', KEYS[2], KEYS[3])
@@ -124,6 +129,7 @@ class Scripts:
 
     def __init__(self, publish: str) -> None:
         """Prepare them for one of the two commands."""
+        self.publish = publish.encode()
 
         def script(source: str, keys: int) -> Script:
             return Script(source.replace("'PUBLISH'", f"'{publish}'"), keys)
@@ -134,7 +140,8 @@ class Scripts:
         self.compact = script(_COMPACT, 3)
         self.cancel = script(_CANCEL, 2)
         self.purge = script(_PURGE, 3)
-        self._sources = {script.sha: script.source for script in vars(self).values()}
+        known = (self.create, self.write, self.seal, self.compact, self.cancel, self.purge)
+        self._sources = {script.sha: script.source for script in known}
 
     def with_source(self, command: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """The same call for a server that does not know the script yet; it does afterwards."""

@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 from tailrace.errors import FencedError, FingerprintError, GapError, RunNotFoundError, StoreError
 from tailrace.stores.contract import OPEN, Ack, Batch, Hint, Info, Lease, Page, Stop, Write
 from tailrace.stores.sqlite import table
-from tailrace.stores.sqlite.file import identify, open_reader, open_writer, transaction
+from tailrace.stores.sqlite.file import open_reader, open_writer, transaction
 from tailrace.stores.sqlite.lane import Lane
 from tailrace.stores.sqlite.sweep import sweep
 from tailrace.stores.sqlite.table import RunRow
@@ -112,9 +112,7 @@ class SqliteStore:
                 return
             self._loop = asyncio.get_running_loop()
             try:
-                await self._writer.start(functools.partial(open_writer, self._path, synchronous=self._synchronous))
-                identity = await self._writer.do(identify)
-                self._origin, self._secret = identity.origin, identity.secret
+                await self._writer.start(self._connect)
                 await self._reader.start(functools.partial(open_reader, self._path))
             except BaseException:
                 await self._stop_lanes()
@@ -122,6 +120,12 @@ class SqliteStore:
             self._opened = True
             if self._hints or self._listeners:
                 self._reader.post(self._tail.seek_end)
+
+    def _connect(self) -> sqlite3.Connection:
+        """Called in the writer's thread."""
+        db, identity = open_writer(self._path, synchronous=self._synchronous)
+        self._origin, self._secret = identity.origin, identity.secret
+        return db
 
     async def secret(self) -> bytes:
         """See `RunStore.secret`."""
@@ -192,7 +196,8 @@ class SqliteStore:
 
     def _commit(self, db: sqlite3.Connection, write: Write, appended: list[Write]) -> Ack | StoreError:
         run = table.find(db, write.lease.run_id)
-        if run is None:
+        # An open run that was quiet for too long lives again, unless it has been swept.
+        if run is None or (run.state != OPEN and run.expires_ms <= self._time_ms()):
             return RunNotFoundError(write.lease.run_id)
         answer = _answer_without_appending(run, write)
         if answer is None:
@@ -221,7 +226,8 @@ class SqliteStore:
             self._append(db, run, write, token=_SEALED)
             return [write]
 
-        return bool(await self._writer.do(seal, then=self._hint_appended))
+        sealed = await self._writer.do(seal, then=self._hint_appended)
+        return bool(sealed)
 
     async def compact(self, run_id: str, block: bytes) -> bool:
         """See `RunStore.compact`."""

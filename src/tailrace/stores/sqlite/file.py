@@ -8,12 +8,12 @@ import contextlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from tailrace.errors import StoreSetupError, StoreUnavailableError
 
-__all__ = ["Identity", "identify", "open_reader", "open_writer", "transaction"]
+__all__ = ["Identity", "open_reader", "open_writer", "transaction"]
 
 #: How long a statement waits for a lock that another process holds.
 _BUSY_SECONDS = 5.0
@@ -21,6 +21,7 @@ _BUSY_RETRY_SECONDS = 0.01
 #: Marks the file as ours, at offset 68 of its header: "tail".
 _APPLICATION_ID = 0x7461696C
 _FORMAT = 1
+_HEADER_BYTES = 100
 #: A journal that once grew, because a checkpoint had to wait, is cut back to this.
 _JOURNAL_BYTES = 64 * 1024**2
 
@@ -96,8 +97,8 @@ class Identity:
         self.secret = secret
 
 
-def open_writer(path: Path, *, synchronous: str) -> sqlite3.Connection:
-    """A connection that writes; makes the file if there is none.
+def open_writer(path: Path, *, synchronous: str) -> tuple[sqlite3.Connection, Identity]:
+    """A connection that writes, as a new user of the file, which is made if there is none.
 
     Raises:
         StoreSetupError: The file cannot be used, or is somebody else's.
@@ -107,17 +108,21 @@ def open_writer(path: Path, *, synchronous: str) -> sqlite3.Connection:
         raise StoreSetupError("a store in SQLite needs a file; for one in memory use memory://")
     if not path.parent.is_dir():
         raise StoreSetupError(f"the directory of {path} does not exist")
+    if path.is_file() and 0 < path.stat().st_size < _HEADER_BYTES:
+        # SQLite takes a file of one byte for an empty one.
+        raise StoreSetupError(f"{path} is no SQLite database")
     with _setup_errors(path), contextlib.ExitStack() as undo:
         db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         undo.callback(db.close)
         with transaction(db):
             if not _is_ours(db, path):
                 _lay_out(db)
+            identity = _identify(db)
         _enter_wal(db, path)
         db.execute(f"PRAGMA synchronous = {synchronous}")
         db.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
         undo.pop_all()
-    return db
+    return db, identity
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -135,15 +140,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return db
 
 
-def identify(db: sqlite3.Connection) -> Identity:
-    """Become a user of the file, inside a transaction."""
-    db.execute("UPDATE meta SET value = value + 1 WHERE name = 'origin'")
-    found = dict(db.execute("SELECT name, value FROM meta").fetchall())
-    return Identity(found["origin"], found["secret"])
-
-
 @contextlib.contextmanager
-def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Generator[None]:
     """All or nothing of what the block does."""
     db.execute(begin)
     try:
@@ -157,7 +155,7 @@ def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Itera
 
 
 @contextlib.contextmanager
-def _setup_errors(path: Path) -> Iterator[None]:
+def _setup_errors(path: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:
@@ -193,6 +191,12 @@ def _lay_out(db: sqlite3.Connection) -> None:
     )
     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {_FORMAT}")
+
+
+def _identify(db: sqlite3.Connection) -> Identity:
+    db.execute("UPDATE meta SET value = value + 1 WHERE name = 'origin'")
+    found = dict(db.execute("SELECT name, value FROM meta").fetchall())
+    return Identity(found["origin"], found["secret"])
 
 
 def _enter_wal(db: sqlite3.Connection, path: Path) -> None:

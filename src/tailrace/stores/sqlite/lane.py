@@ -65,6 +65,7 @@ class Lane:
     async def start(self, connect: Callable[[], sqlite3.Connection]) -> None:
         """Start the thread and connect in it; passes on what `connect` raises."""
         self._stopping = False
+        self._jobs = queue.SimpleQueue()
         connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._thread = threading.Thread(target=self._run, args=(connect, connected), name=self._name, daemon=True)
         self._thread.start()
@@ -104,7 +105,7 @@ class Lane:
     # In the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self, connect: Callable[[], sqlite3.Connection], connected: asyncio.Future[None]) -> None:
-        started = _Job(lambda _: None, connected, None)
+        started = _Job(_nothing, connected, None)
         loop = connected.get_loop()
         try:
             db = connect()
@@ -160,6 +161,10 @@ class Lane:
                 job = self._jobs.get_nowait()
                 if job is not None:
                     yield job
+
+
+def _nothing(_: sqlite3.Connection) -> None:
+    """What the job of connecting does when it is done."""
 
 
 def _attempt(db: sqlite3.Connection, job: _Job) -> _Outcome:

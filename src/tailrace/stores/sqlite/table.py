@@ -49,7 +49,7 @@ _PURGE = "DELETE FROM run WHERE run_id = ?"
 _NOTIFY = "INSERT INTO signal (origin, topic, run_id, text, at_ms) VALUES (?, ?, ?, ?, ?)"
 _FORWARD = "SELECT first, last, data FROM log WHERE g BETWEEN ? AND ? AND run = ? AND last > ? ORDER BY g"
 _BACKWARD = _FORWARD + " DESC"
-#: By whether an owner and a thread are given. The indexes hold open runs only, so the number of final ones is no matter.
+#: By whether an owner and a thread are given. The indexes hold open runs only, however many final ones there are.
 _ACTIVE = {
     (False, False): "SELECT run_id FROM run INDEXED BY open_by_owner WHERE state = 0",
     (True, False): "SELECT run_id FROM run INDEXED BY open_by_owner WHERE state = 0 AND owner = :owner",

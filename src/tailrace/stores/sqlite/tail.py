@@ -48,10 +48,9 @@ class Tail:
 
     def moved(self, db: sqlite3.Connection) -> bool:
         """Whether anything was committed since the last look, cheaply; to be asked outside of transactions."""
-        (version,) = db.execute("PRAGMA data_version").fetchone()
-        moved = version != self._version
-        self._version = version
-        return moved
+        before = self._version
+        (self._version,) = db.execute("PRAGMA data_version").fetchone()
+        return self._version != before
 
     def read(self, db: sqlite3.Connection, *, origin: int, wanted: Container[str]) -> News:
         """What others than `origin` have committed since the last look, inside a transaction.

@@ -1,16 +1,20 @@
-"""The memory store and a model of it, as plain as can be, agree whatever is done to them."""
+"""The stores and a model of them, as plain as can be, agree whatever is done to them."""
 
+import asyncio
+import tempfile
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tailrace.errors import FencedError, FingerprintError, GapError, RunNotFoundError, StoreError
 from tailrace.stores.contract import OPEN, Ack, Info, Lease, RunStore, Write
 from tailrace.stores.memory import MemoryStore
+from tailrace.stores.sqlite import SqliteStore
 from tailrace.testing import FakeClock, FaultyStore
 
 RETENTION_SECONDS = 60
@@ -23,19 +27,7 @@ owners = st.sampled_from([None, "ada", "eve"])
 threads = st.sampled_from([None, "t", "u"])
 fingerprints = st.sampled_from([b"", b"f"])
 finals = st.sampled_from([OPEN, OPEN, OPEN, 1, 2])
-records = st.lists(st.binary(max_size=3), max_size=4)
 reasons = st.sampled_from(["user", "superseded"])
-
-
-def now(call: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never has to wait."""
-    try:
-        call.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    call.close()
-    raise AssertionError("a store in memory has nothing to wait for")
 
 
 @dataclass
@@ -50,6 +42,7 @@ class Log:
     state: int = OPEN
     beat: int = 0
     cancel: str | None = None
+    block: bytes | None = None
     ended_at: float = 0.0
 
     def answer(self, write: Write) -> Ack | StoreError:
@@ -65,6 +58,12 @@ class Log:
             return GapError(last)
         return Ack(end, self.cancel)
 
+    def append(self, new: Sequence[bytes], state: int, now: float) -> None:
+        self.records += new
+        self.beat += 1
+        self.state = state
+        self.ended_at = now
+
 
 class StoreMachine(RuleBasedStateMachine):
     """Does the same to both and compares every answer."""
@@ -72,13 +71,31 @@ class StoreMachine(RuleBasedStateMachine):
     def make(self, clock: FakeClock) -> RunStore:
         return MemoryStore(monotonic=clock.monotonic, retention_seconds=RETENTION_SECONDS)
 
+    def now(self, call: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine that never has to wait."""
+        try:
+            call.send(None)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        call.close()
+        raise AssertionError("a store in memory has nothing to wait for")
+
+    def refused(self, call: Coroutine[Any, Any, object], kind: type[StoreError]) -> bool:
+        try:
+            self.now(call)
+        except kind:
+            return True
+        return False
+
     @initialize()
     def begin(self) -> None:
         self.clock = FakeClock()
         self.store = self.make(self.clock)
         self.logs: dict[str, Log] = {}
         self.leases: list[Lease] = []
-        self.hints: list[str] = []
+        self.seen: list[Info] = []
+        self.now(self.store.open())
 
     @rule(run_id=run_ids, owner=owners, thread=threads, fingerprint=fingerprints)
     def create(self, run_id: str, owner: str | None, thread: str | None, fingerprint: bytes) -> None:
@@ -86,34 +103,62 @@ class StoreMachine(RuleBasedStateMachine):
         call = self.store.create(run_id, owner=owner, thread=thread, fingerprint=fingerprint)
 
         if log is None:
-            lease = now(call)
+            lease = self.now(call)
             assert lease is not None
             self.leases.append(lease)
             self.logs[run_id] = Log(lease.token, owner, thread, fingerprint)
         elif (log.owner, log.fingerprint) == (owner, fingerprint):
-            assert now(call) is None
+            assert self.now(call) is None
         else:
-            assert refused(call, FingerprintError)
+            assert self.refused(call, FingerprintError)
 
-    @rule(data=st.data(), new=records, ahead=st.integers(-3, 2), final=finals)
-    def commit(self, data: st.DataObject, new: list[bytes], ahead: int, final: int) -> None:
-        if not self.leases:
-            return
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), count=st.integers(0, 4), ahead=st.integers(-3, 2), final=finals)
+    def commit(self, data: st.DataObject, count: int, ahead: int, final: int) -> None:
         lease = data.draw(st.sampled_from(self.leases))
         log = self.logs.get(lease.run_id)
         first = max(1, (len(log.records) if log else 0) + 1 + ahead)
+        new = [record_of(lease, seq) for seq in range(first, first + count)]
         # A final state comes with the record that says so.
         write = Write(lease, first, new, final if new else OPEN)
         expected = log.answer(write) if log else RunNotFoundError(lease.run_id)
 
-        (answer,) = now(self.store.commit([write]))
+        (answer,) = self.now(self.store.commit([write]))
 
         assert outline(answer) == outline(expected)
         if log and isinstance(expected, Ack) and first == len(log.records) + 1:
-            log.records += new
-            log.beat += 1
-            log.state = write.final
-            log.ended_at = self.clock.monotonic()
+            log.append(new, write.final, self.clock.monotonic())
+
+    @rule(run_id=run_ids)
+    def look(self, run_id: str) -> None:
+        if run_id in self.logs:
+            self.seen.append(self.now(self.store.info(run_id)))
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data(), state=st.sampled_from([1, 2]))
+    def seal(self, data: st.DataObject, state: int) -> None:
+        seen = data.draw(st.sampled_from(self.seen))
+        log = self.logs.get(seen.run_id)
+        silent = log is not None and log.state == OPEN
+        same = log is not None and (log.token, log.beat, len(log.records)) == (seen.token, seen.beat, seen.last)
+
+        sealed = self.now(self.store.seal(seen, b"sealed", state))
+
+        assert sealed is (silent and same)
+        if log is not None and sealed:
+            log.append([b"sealed"], state, self.clock.monotonic())
+            log.token = self.now(self.store.info(seen.run_id)).token
+            assert log.token not in {lease.token for lease in self.leases}
+
+    @rule(run_id=run_ids, block=st.binary(max_size=3))
+    def compact(self, run_id: str, block: bytes) -> None:
+        log = self.logs.get(run_id)
+
+        compacted = self.now(self.store.compact(run_id, block))
+
+        assert compacted is (log is not None and log.state != OPEN)
+        if log is not None and compacted:
+            log.block = block
 
     @rule(run_id=run_ids, reason=reasons)
     def cancel(self, run_id: str, reason: str) -> None:
@@ -121,28 +166,27 @@ class StoreMachine(RuleBasedStateMachine):
         call = self.store.cancel(run_id, reason)
 
         if log is None:
-            assert refused(call, RunNotFoundError)
+            assert self.refused(call, RunNotFoundError)
         else:
-            assert now(call) is (log.state == OPEN)
+            assert self.now(call) is (log.state == OPEN)
             log.cancel = log.cancel or (reason if log.state == OPEN else None)
 
+    @precondition(lambda self: self.leases)
     @rule(data=st.data())
     def restore(self, data: st.DataObject) -> None:
-        if not self.leases:
-            return
         lease = data.draw(st.sampled_from(self.leases))
         log = self.logs.get(lease.run_id)
         call = self.store.restore(lease, owner="ada", thread="t", fingerprint=b"r")
 
         if log is not None and log.token != lease.token:
-            assert refused(call, FencedError)
+            assert self.refused(call, FencedError)
             return
-        now(call)
+        self.now(call)
         self.logs.setdefault(lease.run_id, Log(lease.token, "ada", "t", b"r"))
 
     @rule(run_id=run_ids)
     def purge(self, run_id: str) -> None:
-        now(self.store.purge(run_id))
+        self.now(self.store.purge(run_id))
 
         self.logs.pop(run_id, None)
 
@@ -153,7 +197,7 @@ class StoreMachine(RuleBasedStateMachine):
         end = self.clock.monotonic() - RETENTION_SECONDS
         self.logs = {run_id: log for run_id, log in self.logs.items() if log.state == OPEN or log.ended_at > end}
         # Expiry is noticed by whoever looks at a run.
-        assert refused(self.store.info("nowhere"), RunNotFoundError)
+        assert self.refused(self.store.info("nowhere"), RunNotFoundError)
 
     @rule(run_id=run_ids, after=st.integers(0, 12), limit=st.integers(1, 6))
     def read(self, run_id: str, after: int, limit: int) -> None:
@@ -161,15 +205,15 @@ class StoreMachine(RuleBasedStateMachine):
         call = self.store.read(run_id, after, limit=limit)
 
         if log is None:
-            assert refused(call, RunNotFoundError)
+            assert self.refused(call, RunNotFoundError)
         else:
-            found, info = now(call)
-            assert list(found) == log.records[after : after + limit]
-            assert info == info_of(run_id, log)
+            page = self.now(call)
+            assert list(page.records) == ([] if log.block is not None else log.records[after : after + limit])
+            assert (page.block, page.info) == (log.block, info_of(run_id, log))
 
     @rule(owner=owners, thread=threads, limit=st.integers(1, 4))
     def active(self, owner: str | None, thread: str | None, limit: int) -> None:
-        found = now(self.store.active(owner=owner, thread=thread, limit=limit))
+        found = self.now(self.store.active(owner=owner, thread=thread, limit=limit))
 
         expected = [
             run_id
@@ -181,9 +225,9 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def every_run_is_as_the_model_says(self) -> None:
         for run_id, log in self.logs.items():
-            found, info = now(self.store.read(run_id, 0, limit=MANY))
-            assert list(found) == log.records
-            assert info == info_of(run_id, log)
+            page = self.now(self.store.read(run_id, 0, limit=MANY))
+            assert list(page.records) == ([] if log.block is not None else log.records)
+            assert (page.block, page.info) == (log.block, info_of(run_id, log))
 
 
 class FaultyStoreMachine(StoreMachine):
@@ -193,12 +237,37 @@ class FaultyStoreMachine(StoreMachine):
         return FaultyStore(super().make(clock))
 
 
-def refused(call: Coroutine[Any, Any, object], kind: type[StoreError]) -> bool:
-    try:
-        now(call)
-    except kind:
-        return True
-    return False
+class SqliteStoreMachine(StoreMachine):
+    """The same on a disk."""
+
+    def make(self, clock: FakeClock) -> RunStore:
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        return self.runner.run(self.make_in_loop(clock))
+
+    async def make_in_loop(self, clock: FakeClock) -> RunStore:
+        return SqliteStore(
+            Path(self.folder.name, "runs.db"), retention_seconds=RETENTION_SECONDS, time_ms=clock.time_ms
+        )
+
+    def now(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(call)
+
+    @rule()
+    def restart(self) -> None:
+        self.now(self.store.aclose())
+        self.store = self.runner.run(self.make_in_loop(self.clock))
+        self.now(self.store.open())
+
+    def teardown(self) -> None:
+        self.now(self.store.aclose())
+        self.runner.close()
+        self.folder.cleanup()
+
+
+def record_of(lease: Lease, seq: int) -> bytes:
+    """What a producer sends under a number, however often it sends it; sometimes nothing."""
+    return f"{lease.token} {seq}".encode() * (seq % 3)
 
 
 def outline(answer: Ack | StoreError) -> Sequence[object]:
@@ -219,3 +288,5 @@ TestMemoryStoreAgainstAModel = StoreMachine.TestCase
 TestMemoryStoreAgainstAModel.settings = settings(max_examples=60, stateful_step_count=40)
 TestFaultyStoreAgainstAModel = FaultyStoreMachine.TestCase
 TestFaultyStoreAgainstAModel.settings = settings(max_examples=30, stateful_step_count=40)
+TestSqliteStoreAgainstAModel = SqliteStoreMachine.TestCase
+TestSqliteStoreAgainstAModel.settings = settings(max_examples=20, stateful_step_count=40)

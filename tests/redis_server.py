@@ -1,0 +1,232 @@
+"""A real redis-server for tests: on a free port, in a folder of its own, gone when the test is over.
+
+It can be stopped, killed, frozen and started again on the same port with what it has kept.
+"""
+
+import contextlib
+import itertools
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import redis
+
+__all__ = ["RedisNodes", "RedisServer", "free_port"]
+
+_BOUND_SECONDS = 20
+_PORT_ATTEMPTS = 5
+_SLOTS = 16_384
+
+
+class RedisServer:
+    """Runs from entering to leaving the `with` block, unless it is stopped or killed in between.
+
+    Attributes:
+        port: Where it listens.
+        admin: A client that is no part of what is tested.
+    """
+
+    admin: redis.Redis
+
+    def __init__(self, program: str, folder: Path, *config: str, port: int | None = None) -> None:
+        """Describe it; each line of `config` is one of redis.conf."""
+        self.port = port or 0
+        self._program = program
+        self._folder = folder
+        self._config = config
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        for _ in range(_PORT_ATTEMPTS):
+            given = self.port
+            self.port = given or free_port()
+            if self._start():
+                return self
+            # Another program was faster to take the port.
+            self.port = given
+        raise AssertionError("redis-server does not start")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.kill()
+
+    @property
+    def url(self) -> str:
+        """Of database 0, without a password."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start again, on the same port and in the same folder; returns when it has loaded what it finds there."""
+        assert self._process is None
+        assert self._start()
+
+    def stop(self) -> None:
+        """Let it end in good order."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would, except that what it has written to files is there."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Let it do nothing; its sockets stay open."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Frozen inside the block."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
+    def _start(self) -> bool:
+        arguments = [f"{word}" for line in self._lines() for word in (f"--{line.split(' ', 1)[0]}", *line.split()[1:])]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen(
+            [self._program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self._folder
+        )
+        assert process.stdout is not None
+        self._process = process
+        ready = _wait_until_ready(process.stdout)
+        if not ready:
+            self._end(signal.SIGKILL)
+            return False
+        self.admin = redis.Redis(port=self.port, socket_timeout=_BOUND_SECONDS)
+        return True
+
+    def _lines(self) -> Sequence[str]:
+        return (f"port {self.port}", "bind 127.0.0.1", 'save ""', "appendonly no", "daemonize no", *self._config)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _end(self, number: int) -> None:
+        if self._process is None:
+            return
+        if hasattr(self, "admin"):
+            self.admin.close()
+        process, self._process = self._process, None
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(number)
+        process.wait(_BOUND_SECONDS)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(output: IO[str]) -> bool:
+    """Read what the server says; all of it, in a thread, so that it never has to wait for a reader."""
+    ready = threading.Event()
+    said: list[bool] = []
+
+    def read() -> None:
+        with output:
+            for line in output:
+                if "Ready to accept connections" in line:
+                    said.append(True)
+                    ready.set()
+        ready.set()
+
+    threading.Thread(target=read, name="redis-output", daemon=True).start()
+    return ready.wait(_BOUND_SECONDS) and bool(said)
+
+
+class RedisNodes:
+    """A cluster of primaries that share the slots, and a replica of the first one if it is asked for.
+
+    Attributes:
+        nodes: The servers: the primaries in the order of their slots, then the replica.
+    """
+
+    def __init__(self, program: str, folder: Path, *, primaries: int = 3, replica: bool = False) -> None:
+        """Describe it."""
+        self._primaries = primaries
+        self._replica = replica
+        self._stack = contextlib.ExitStack()
+        self.nodes = [
+            RedisServer(
+                program,
+                folder / str(number),
+                "cluster-enabled yes",
+                f"cluster-port {free_port()}",
+                "cluster-node-timeout 1000",
+                "repl-diskless-sync-delay 0",
+            )
+            for number in range(primaries + replica)
+        ]
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            for node in self.nodes:
+                stack.enter_context(node)
+            self._join()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        """Of the first node."""
+        return self.nodes[0].url
+
+    def move_slot(self, slot: int, *, source: RedisServer, target: RedisServer) -> None:
+        """Give a slot and its keys from one node to another."""
+        old, new = (_ask(node, "MYID").decode() for node in (source, target))
+        _ask(target, "SETSLOT", slot, "IMPORTING", old)
+        _ask(source, "SETSLOT", slot, "MIGRATING", new)
+        while keys := _ask(source, "GETKEYSINSLOT", slot, 100):
+            source.admin.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+        for node in (target, source, *self.nodes):
+            _ask(node, "SETSLOT", slot, "NODE", new)
+
+    def _join(self) -> None:
+        first, *others = self.nodes
+        bounds = [_SLOTS * number // self._primaries for number in range(self._primaries + 1)]
+        for node, (start, end) in zip(self.nodes, itertools.pairwise(bounds), strict=False):
+            _ask(node, "ADDSLOTSRANGE", start, end - 1)
+        bus_port = int(first.admin.config_get("cluster-port")["cluster-port"])
+        for node in others:
+            _ask(node, "MEET", "127.0.0.1", first.port, bus_port)
+        for node in self.nodes:
+            _wait(lambda node=node: self._knows_all(node))
+        if self._replica:
+            replica = self.nodes[-1]
+            _ask(replica, "REPLICATE", _ask(first, "MYID").decode())
+            _wait(lambda: replica.admin.info("replication").get("master_link_status") == "up")
+
+    def _knows_all(self, node: RedisServer) -> bool:
+        said = _ask(node, "INFO")
+        return b"cluster_state:ok" in said and b"cluster_known_nodes:%d" % len(self.nodes) in said
+
+
+def _ask(node: RedisServer, *words: str | int) -> Any:
+    """A `CLUSTER` command, its reply as it comes."""
+    # Two words in one are an unknown command to redis-py, which then leaves the reply as it is.
+    return node.admin.execute_command(f"CLUSTER {words[0]} ", *words[1:])
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    """Look often: nobody announces what a cluster agrees on."""
+    deadline = time.monotonic() + _BOUND_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "the cluster does not agree"
+        time.sleep(0.02)
