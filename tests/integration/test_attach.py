@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from starlette.requests import Request
+
+from tailrace import Tailrace
+from tailrace.events import TERMINAL_TYPES
 from tests.integration.support.apps import chat_app
 from tests.integration.support.client import BOUND_SECONDS, Connection, fetch, open_stream
 from tests.integration.support.frames import entry_of, events_of, frames_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import Tailrace
-from tailrace.events import TERMINAL_TYPES
 
 Serve = Callable[..., AppServer]
 
@@ -163,7 +163,7 @@ def test_a_place_beyond_a_final_run_begins_again_with_a_reset(serve: Serve) -> N
     server = serve(chat_app(Tailrace(), Script("a", "b")))
     url, frames = final_run(server)
 
-    reply = fetch(server.port, "GET", url, {"last-event-id": "9999999999999999"})
+    reply = fetch(server.port, "GET", url, {"last-event-id": "999999999999999"})
 
     assert reply.body == RESET + b"".join(frames) + b": end\n"
 

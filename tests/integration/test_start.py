@@ -8,13 +8,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
+
+from tailrace import Tailrace
 from tests.integration.support.apps import answering, chat_app
 from tests.integration.support.client import Connection, fetch, open_stream
 from tests.integration.support.frames import entry_of, events_of, frames_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import Tailrace
 
 Serve = Callable[..., AppServer]
 

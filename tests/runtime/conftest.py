@@ -15,6 +15,7 @@ from tailrace.runtime.limits import Limits
 from tailrace.runtime.runs import Runs
 from tailrace.stores.memory import MemoryStore
 from tailrace.testing import FakeClock, FaultyStore
+from tests.runtime.feed import Feed
 from tests.runtime.reading import BOUND_SECONDS
 from tests.runtime.workers import OpenRuns
 
@@ -97,3 +98,14 @@ async def open_runs(store: FaultyStore, clock: FakeClock) -> AsyncGenerator[Open
 @pytest.fixture
 def runs(open_runs: OpenRuns) -> Runs:
     return open_runs()
+
+
+@pytest.fixture
+def remote(open_runs: OpenRuns) -> Runs:
+    """Another worker: it reads from the store what `runs` produces."""
+    return open_runs()
+
+
+@pytest.fixture
+def feed() -> Feed:
+    return Feed()

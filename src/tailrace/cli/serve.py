@@ -14,6 +14,8 @@ from tailrace.web.server import serve as serve_app
 
 __all__ = ["serve"]
 
+_MEMORY = "memory://"
+
 
 def serve(  # noqa: PLR0913  one parameter for each option
     target: Annotated[
@@ -22,7 +24,7 @@ def serve(  # noqa: PLR0913  one parameter for each option
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
-    store: Annotated[str, typer.Option(metavar="URL", help="Where runs are kept.")] = "memory://",
+    store: Annotated[str, typer.Option(metavar="URL", help="Where runs are kept.")] = _MEMORY,
     model: Annotated[str, typer.Option(metavar="NAME", help="The model behind the built-in agent.")] = "demo",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     grace_seconds: Annotated[float, typer.Option(min=0, help="How long a stop may take.")] = 10.0,
@@ -50,6 +52,8 @@ def _application(target: str | None, *, store: str, model: str, workers: int, gr
         installed = getattr(getattr(agent, "state", None), "tailrace", None)
         if isinstance(installed, Tailrace):
             installed.drain_seconds = grace_seconds
+        if store != _MEMORY:
+            raise typer.BadParameter("an application brings its own store: --store is for agents")
         return agent
     tail = Tailrace(store)
     tail.drain_seconds = grace_seconds

@@ -5,6 +5,7 @@ loses, it remembers, and refuses other bytes under a number that it has once ack
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
@@ -58,7 +59,7 @@ class FaultyStore:
         self._fenced: set[str] = set()
         self._acknowledged: dict[str, dict[int, bytes]] = {}
         self._hint_copies = 1
-        self._paused = 0
+        self._paused: Counter[Operation] = Counter()
         self._arrived = asyncio.Event()
 
     # The faults ------------------------------------------------------------------------------------------------------
@@ -73,9 +74,9 @@ class FaultyStore:
         """
         self._pauses[operation] = _Pause(wait, applied)
 
-    async def paused(self) -> None:
-        """Wait until a call is waiting because of `delay`."""
-        while not self._paused:
+    async def paused(self, operation: Operation = "commit") -> None:
+        """Wait until a call of this kind waits because of `delay`."""
+        while not self._paused[operation]:
             self._arrived.clear()
             await self._arrived.wait()
 
@@ -240,12 +241,12 @@ class FaultyStore:
         pause = self._pauses.get(operation)
         if pause is None or pause.applied is not applied:
             return
-        self._paused += 1
+        self._paused[operation] += 1
         self._arrived.set()
         try:
             await (pause.wait.wait() if isinstance(pause.wait, asyncio.Event) else asyncio.sleep(pause.wait))
         finally:
-            self._paused -= 1
+            self._paused[operation] -= 1
 
     # What a run seems to be ------------------------------------------------------------------------------------------
 
