@@ -23,7 +23,6 @@ owners = st.sampled_from([None, "ada", "eve"])
 threads = st.sampled_from([None, "t", "u"])
 fingerprints = st.sampled_from([b"", b"f"])
 finals = st.sampled_from([OPEN, OPEN, OPEN, 1, 2])
-records = st.lists(st.binary(max_size=3), max_size=4)
 reasons = st.sampled_from(["user", "superseded"])
 
 
@@ -95,14 +94,15 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert refused(call, FingerprintError)
 
-    @rule(data=st.data(), new=records, ahead=st.integers(-3, 2), final=finals)
-    def commit(self, data: st.DataObject, new: list[bytes], ahead: int, final: int) -> None:
+    @rule(data=st.data(), count=st.integers(0, 4), ahead=st.integers(-3, 2), final=finals)
+    def commit(self, data: st.DataObject, count: int, ahead: int, final: int) -> None:
         if not self.leases:
             return
         lease = data.draw(st.sampled_from(self.leases))
         log = self.logs.get(lease.run_id)
         first = max(1, (len(log.records) if log else 0) + 1 + ahead)
-        # A final state comes with the record that says so.
+        # A producer sends the same bytes under the same number, and a final state with the record that says so.
+        new = [f"{lease.token} {seq}".encode() for seq in range(first, first + count)]
         write = Write(lease, first, new, final if new else OPEN)
         expected = log.answer(write) if log else RunNotFoundError(lease.run_id)
 

@@ -212,6 +212,17 @@ def test_head_of_a_route_that_starts_runs_starts_none(serve: Serve) -> None:
     assert source.opened == 0
 
 
+def test_the_openapi_document_has_each_run_route_once() -> None:
+    paths = chat_app(Tailrace(), Script("x")).openapi()["paths"]
+
+    assert {path: list(methods) for path, methods in paths.items() if path != "/chat"} == {
+        "/runs": ["get"],
+        "/runs/{run_id}": ["get"],
+        "/runs/{run_id}/events": ["get"],
+        "/runs/{run_id}/cancel": ["post"],
+    }
+
+
 # Heartbeats ----------------------------------------------------------------------------------------------------------
 
 

@@ -57,7 +57,7 @@ class FaultyStore:
         self._outages: dict[Operation, _Outage] = {}
         self._hidden: dict[str, _Hidden] = {}
         self._fenced: set[str] = set()
-        self._acknowledged: dict[str, dict[int, bytes]] = {}
+        self._acknowledged: dict[Lease, dict[int, bytes]] = {}
         self._hint_copies = 1
         self._paused: Counter[Operation] = Counter()
         self._arrived = asyncio.Event()
@@ -142,8 +142,7 @@ class FaultyStore:
         async def create() -> Lease | None:
             lease = await self.inner.create(run_id, owner=owner, thread=thread, fingerprint=fingerprint)
             if lease is not None:
-                # Whatever this id once stood for is over: another log begins.
-                self._acknowledged.pop(run_id, None)
+                # What is hidden expired.
                 self._hidden.pop(run_id, None)
             return lease
 
@@ -212,7 +211,6 @@ class FaultyStore:
         async def purge() -> None:
             await self.inner.purge(run_id)
             self._hidden.pop(run_id, None)
-            self._acknowledged.pop(run_id, None)
 
         await self._call("purge", purge)
 
@@ -311,6 +309,6 @@ class FaultyStore:
         Raises:
             AssertionError: Other bytes.
         """
-        known = self._acknowledged.setdefault(write.lease.run_id, {})
+        known = self._acknowledged.setdefault(write.lease, {})
         for seq, record in enumerate(write.records, write.first):
             assert known.setdefault(seq, record) == record, f"other bytes under number {seq}"

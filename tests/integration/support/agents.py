@@ -64,7 +64,8 @@ def _app(drain_seconds: float) -> Starlette:
         return JSONResponse({}, 503 if tail.draining else 200)
 
     async def silence(_: Request) -> Response:
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        return await never
 
     app = Starlette(
         routes=[
