@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PAGES", "ROOT", "Block", "anchors", "blocks", "links", "rows", "section"]
+__all__ = ["PAGES", "ROOT", "Block", "anchors", "blocks", "links", "prose", "rows", "section"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -21,8 +21,10 @@ PAGES = [
     *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))),
 ]
 
-_BLOCK = re.compile(r"(?:^<!-- (?P<mark>\w+: [^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-_HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
+_BLOCK = re.compile(
+    r"(?:^<!-- (?P<mark>\w+: [^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _ROW = re.compile(r"^\| (.+) \|$", re.MULTILINE)
 
@@ -56,23 +58,26 @@ def blocks(page: str) -> Iterator[Block]:
         )
 
 
+def prose(page: str) -> str:
+    """The page without its blocks, in which `#` begins a comment and brackets are code."""
+    return _BLOCK.sub("", _text(page))
+
+
 def links(page: str) -> Iterator[str]:
     """The targets of a page's links, as written."""
-    return (match[1] for match in _LINK.finditer(_prose(page)))
+    return (match[1] for match in _LINK.finditer(prose(page)))
 
 
 def anchors(page: str) -> set[str]:
     """What a link to a heading of the page may have after `#`."""
-    return {_anchor(title) for _, title in _HEADING.findall(_prose(page))}
+    return {_anchor(title) for title in _HEADING.findall(prose(page))}
 
 
 def section(page: str, title: str) -> str:
-    """The text under the heading `title`, up to the next heading of its level or above."""
-    text = _prose(page)
-    start = next(match for match in _HEADING.finditer(text) if match[2] == title)
-    rest = text[start.end() :]
-    end = re.search(rf"^#{{1,{len(start[1])}}} ", rest, re.MULTILINE)
-    return rest[: end.start()] if end else rest
+    """The text under the heading `title`, up to the next heading."""
+    _, _, rest = prose(page).partition(f"# {title}\n")
+    assert rest, f"{page} has no heading {title!r}"
+    return _HEADING.split(rest, maxsplit=1)[0]
 
 
 def rows(text: str) -> list[list[str]]:
@@ -83,11 +88,6 @@ def rows(text: str) -> list[list[str]]:
 
 def _text(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
-
-
-def _prose(page: str) -> str:
-    """The page without its blocks, in which `#` begins a comment and brackets are code."""
-    return _BLOCK.sub("", _text(page))
 
 
 def _anchor(title: str) -> str:

@@ -4,7 +4,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,44 +18,127 @@ from tailrace.web.errors import error_response
 from tailrace.web.routes import RunRoutes
 from tailrace.wire.dialects.native import DIALECT
 from tailrace.wire.dialects.registry import DIALECTS
-from tests.docs.pages import blocks, rows, section
+from tests.docs.pages import blocks, prose, rows, section
 
 API = "docs/reference/api.md"
 EVENTS = "docs/reference/events.md"
 WIRE = "docs/reference/wire.md"
 CLI = "docs/reference/cli.md"
+TESTING = "docs/how-to/test-your-stream.md"
 
-_TITLE = "Documented"
-
-
-def whole(page: str) -> str:
-    """The page below its title."""
-    titles = {API: "Python", EVENTS: "Events", WIRE: "The wire", CLI: "Command line"}
-    return section(page, titles[page])
+VOCABULARY: dict[str, type[msgspec.Struct]] = {
+    tag: struct
+    for name in events.__all__
+    if isinstance(struct := getattr(events, name), type)
+    and issubclass(struct, msgspec.Struct)
+    and isinstance(tag := struct.__struct_config__.tag, str)
+}
+ERRORS: dict[str, type[TailraceError]] = {name: getattr(errors, name) for name in errors.__all__}
 
 
 def codes(text: str) -> list[str]:
-    """Everything that is set as code."""
+    """Whatever is set as code."""
     return re.findall(r"`([^`]+)`", text)
 
 
-def defaults(table: str) -> dict[str, object]:
-    """The second column by the first, of rows whose first two columns are code."""
-    found = [(codes(row[0]), codes(row[1])) for row in rows(table)]
-    return {name[0]: ast.literal_eval(default[0]) for name, default in found if name and default}
+def table(text: str) -> dict[str, list[str]]:
+    """The rows of all tables, by what stands as code in their first column."""
+    return {codes(row[0])[0]: row for row in rows(text) if codes(row[0])}
 
 
-def parameters(function: Callable[..., Any]) -> dict[str, object]:
+def defaults(function: Callable[..., Any]) -> dict[str, object]:
     """The parameters that have a default."""
-    signature = inspect.signature(function)
-    return {name: it.default for name, it in signature.parameters.items() if it.default is not it.empty}
+    found = inspect.signature(function).parameters.items()
+    return {name: parameter.default for name, parameter in found if parameter.default is not parameter.empty}
 
 
-def event_rows() -> dict[str, list[str]]:
-    """The rows of the vocabulary by event type."""
-    return {codes(row[0])[0]: row for row in rows(whole(EVENTS)) if len(row) == 4 and codes(row[0])}
+def test_every_name_of_the_package_is_in_the_reference() -> None:
+    text = prose(API)
+
+    documented = {*codes(text), *re.findall(r"^#+ (\w+)$", text, re.MULTILINE)}
+
+    assert set(tailrace.__all__) - documented == set()
 
 
-def described(struct: type[msgspec.Struct], fields: str) -> tuple[set[str], set[str]]:
-    """What a struct requires and allows, then asserted equal to what a cell of the table says."""
-    raise NotImplementedError
+def test_every_tool_for_tests_is_shown() -> None:
+    shown = prose(TESTING) + "".join(block.text for block in blocks(TESTING))
+
+    assert [name for name in testing.__all__ if not re.search(rf"\b{name}\b", shown)] == []
+
+
+def test_the_vocabulary_has_no_other_events() -> None:
+    described = {name for name, row in table(prose(EVENTS)).items() if len(row) == 4}
+
+    assert described == VOCABULARY.keys()
+
+
+@pytest.mark.parametrize("event_type", VOCABULARY)
+def test_an_event_is_described_as_it_is(event_type: str) -> None:
+    struct = VOCABULARY[event_type]
+    fields = [field for field in msgspec.structs.fields(struct) if field.name != "ext"]
+
+    _, name, described, _ = table(prose(EVENTS))[event_type]
+
+    assert codes(name) == [struct.__name__]
+    assert set(codes(described)) == {field.name for field in fields}
+    assert set(re.findall(r"\*\*`(\w+)`\*\*", described)) == {field.name for field in fields if field.required}
+
+
+@pytest.mark.parametrize(
+    ("title", "function"),
+    [
+        ("Tailrace", Tailrace),
+        ("stream", Tailrace.stream),
+        ("start", Runs.start),
+        ("EventStream", EventStream),
+        ("Limits", Limits),
+    ],
+)
+def test_parameters_have_the_defaults_that_are_documented(title: str, function: Callable[..., Any]) -> None:
+    documented = {name: ast.literal_eval(codes(row[1])[0]) for name, row in table(section(API, title)).items()}
+
+    assert documented == defaults(function)
+
+
+def test_what_runs_without_http_leave_out_is_documented() -> None:
+    left_out = defaults(Tailrace).keys() - defaults(Runs).keys()
+
+    (sentence,) = re.findall(
+        r"Its parameters are those of `Tailrace`, without (.+?)\.", section(API, "Runs"), re.DOTALL
+    )
+
+    assert set(codes(sentence)) == left_out
+
+
+def test_every_error_is_in_the_reference() -> None:
+    assert table(section(API, "Errors")).keys() == ERRORS.keys()
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_is_described_as_it_is(name: str) -> None:
+    error = ERRORS[name]
+    status = error_response(error.__new__(error), DIALECT).status_code
+
+    _, code, documented_status, meaning = table(section(API, "Errors"))[name]
+
+    assert codes(code) == [error.code]
+    assert documented_status == ("none" if status == 500 else str(status))
+    assert meaning.endswith("; retryable") == error.retryable
+
+
+def test_every_dialect_is_in_the_reference() -> None:
+    assert set(codes(table(section(API, "stream"))["dialect"][2])) == DIALECTS.keys()
+
+
+def test_every_run_route_is_in_the_reference() -> None:
+    documented = {route.partition("?")[0] for route in table(section(WIRE, "Routes"))}
+
+    assert documented == {f"{route.method} {route.path}" for route in RunRoutes(Tailrace()).table()}
+
+
+def test_the_options_of_serve_are_those_that_are_documented() -> None:
+    documented = {name: codes(row[1])[0] for name, row in table(section(CLI, "tailrace serve")).items()}
+
+    options = {name: value for name, value in defaults(serve).items() if name != "target"}
+
+    assert documented == {f"--{name.replace('_', '-')}": str(value) for name, value in options.items()}

@@ -34,9 +34,7 @@ def chat_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[ChatServe
     marks.touch()
     command = [sys.executable, "-c", _SERVE, "serve", "agent:agent", "--port", "0", "--grace-seconds", "2"]
     environment = {**os.environ, "E2E_MARKS": str(marks), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, cwd=_HERE, env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=_HERE, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield ChatServer(_announced_url(process), marks)
         finally:

@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from starlette.requests import Request
+
+from tailrace import Tailrace
+from tailrace.errors import StoreUnavailableError
+from tailrace.events import TERMINAL_TYPES
+from tailrace.stores.contract import Info, Lease
+from tailrace.stores.memory import MemoryStore
 from tests.integration.support.apps import chat_app
 from tests.integration.support.client import BOUND_SECONDS, Connection, fetch, open_stream
 from tests.integration.support.frames import entry_of, events_of, frames_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import Tailrace
-from tailrace.events import TERMINAL_TYPES
 
 Serve = Callable[..., AppServer]
 
@@ -163,7 +166,7 @@ def test_a_place_beyond_a_final_run_begins_again_with_a_reset(serve: Serve) -> N
     server = serve(chat_app(Tailrace(), Script("a", "b")))
     url, frames = final_run(server)
 
-    reply = fetch(server.port, "GET", url, {"last-event-id": "9999999999999999"})
+    reply = fetch(server.port, "GET", url, {"last-event-id": "999999999999999"})
 
     assert reply.body == RESET + b"".join(frames) + b": end\n"
 
@@ -405,3 +408,50 @@ def test_a_log_has_exactly_one_terminal_event_whatever_way_the_run_ends(serve: S
 
         assert [event.event for event in events if event.event in TERMINAL_TYPES] == [terminal]
         assert events[-1].event == terminal
+
+
+# A store that gives no answer ----------------------------------------------------------------------------------------
+
+
+class SilentStore(MemoryStore):
+    """Gives no answer from when it is told so."""
+
+    def __init__(self) -> None:
+        """Answer."""
+        super().__init__(monotonic=time.monotonic)
+        self.is_silent = False
+
+    async def info(self, run_id: str) -> Info:
+        """As a memory store, while it answers."""
+        if self.is_silent:
+            raise StoreUnavailableError
+        return await super().info(run_id)
+
+    async def create(self, run_id: str, *, owner: str | None, thread: str | None, fingerprint: bytes) -> Lease | None:
+        """As a memory store, while it answers."""
+        if self.is_silent:
+            raise StoreUnavailableError
+        return await super().create(run_id, owner=owner, thread=thread, fingerprint=fingerprint)
+
+
+def test_while_the_store_is_silent_a_browser_is_asked_to_come_back_and_others_get_503(serve: Serve) -> None:
+    store = SilentStore()
+    source = Script("a")
+    server = serve(chat_app(Tailrace(store), source))
+    url, _ = final_run(server)
+    store.is_silent = True
+
+    native = fetch(server.port, "GET", url)
+    others = [
+        fetch(server.port, "GET", f"{url}?dialect=tokens"),
+        fetch(server.port, "GET", url.removesuffix("/events")),
+        fetch(server.port, "POST", "/chat"),
+    ]
+
+    (frame,) = events_of(native.body)
+    assert (native.status, native.head["content-type"]) == (200, "text/event-stream")
+    assert (frame.event, frame.id) == ("reconnect", "")
+    assert native.body.startswith(b"retry: ")
+    assert [(reply.status, reply.error_code) for reply in others] == [(503, "store_unavailable")] * 3
+    assert all(int(reply.head["retry-after"]) >= 1 for reply in others)
+    assert source.opened == 1

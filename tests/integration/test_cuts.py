@@ -4,15 +4,15 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
+
+from tailrace import Tailrace
+from tailrace.events import Entry
+from tailrace.fold import reduce
 from tests.integration.support.apps import chat_app
 from tests.integration.support.client import Connection, Reply, fetch
 from tests.integration.support.frames import accepted, entry_of, events_of, frames_of, last_id_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import FAILING_RUN, Gate, Script
-
-from tailrace import Tailrace
-from tailrace.events import Entry
-from tailrace.fold import reduce
 
 Serve = Callable[..., AppServer]
 

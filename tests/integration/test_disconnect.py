@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import pytest
+
+from tailrace import Tailrace
 from tests.integration.support.apps import chat_app
-from tests.integration.support.client import Connection, fetch, open_stream
+from tests.integration.support.client import NEVER_SECONDS, Connection, fetch, open_stream
 from tests.integration.support.frames import events_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import Tailrace
 
 Serve = Callable[..., AppServer]
 
@@ -24,7 +24,7 @@ def last_event_of(server: AppServer, url: str) -> str:
 def test_a_run_goes_on_when_its_starter_leaves(serve: Serve, leave: Callable[[Connection], None]) -> None:
     gate = Gate()
     source = Script("a", gate, "b")
-    tail = Tailrace()
+    tail = Tailrace(heartbeat_seconds=NEVER_SECONDS)
     server = serve(chat_app(tail, source))
 
     with open_stream(server.port, "POST", "/chat") as stream:
@@ -43,7 +43,7 @@ def test_a_run_goes_on_when_its_starter_leaves(serve: Serve, leave: Callable[[Co
 def test_a_run_goes_on_when_its_starter_leaves_before_the_first_event(serve: Serve) -> None:
     gate = Gate()
     source = Script(gate, "a")
-    tail = Tailrace(early_seconds=0.1)
+    tail = Tailrace(early_seconds=0.1, heartbeat_seconds=NEVER_SECONDS)
     server = serve(chat_app(tail, source))
     key = {"idempotency-key": "one long and random key"}
 
@@ -60,7 +60,7 @@ def test_a_run_goes_on_when_its_starter_leaves_before_the_first_event(serve: Ser
 
 def test_a_run_that_may_not_be_alone_is_cancelled_when_its_starter_leaves(serve: Serve) -> None:
     source = Script("a", Gate())
-    server = serve(chat_app(Tailrace(), source, on_disconnect="cancel"))
+    server = serve(chat_app(Tailrace(heartbeat_seconds=NEVER_SECONDS), source, on_disconnect="cancel"))
 
     with open_stream(server.port, "POST", "/chat") as stream:
         stream.next_of("text.delta")
@@ -75,7 +75,7 @@ def test_a_run_that_may_not_be_alone_is_cancelled_when_its_starter_leaves(serve:
 def test_a_client_that_waits_for_a_document_and_leaves_is_a_reader_that_leaves(serve: Serve) -> None:
     gate = Gate()
     source = Script("a", gate)
-    server = serve(chat_app(Tailrace(), source, on_disconnect="cancel"))
+    server = serve(chat_app(Tailrace(heartbeat_seconds=NEVER_SECONDS), source, on_disconnect="cancel"))
 
     with Connection(server.port) as connection:
         connection.send("POST", "/chat", {"accept": "application/json"})
@@ -87,7 +87,7 @@ def test_a_client_that_waits_for_a_document_and_leaves_is_a_reader_that_leaves(s
 def test_a_second_reader_keeps_a_run_alive_and_the_last_one_takes_it_along(serve: Serve) -> None:
     gates = Gate(), Gate()
     source = Script("a", gates[0], "b", gates[1])
-    tail = Tailrace()
+    tail = Tailrace(heartbeat_seconds=NEVER_SECONDS)
     server = serve(chat_app(tail, source, on_disconnect="cancel"))
 
     with open_stream(server.port, "POST", "/chat") as first:
@@ -126,7 +126,9 @@ def test_a_reader_that_comes_back_within_the_grace_keeps_the_run_alive(serve: Se
 
 def test_a_run_is_cancelled_when_nobody_comes_back_within_the_grace(serve: Serve) -> None:
     source = Script("a", Gate())
-    server = serve(chat_app(Tailrace(), source, on_disconnect="cancel", grace_seconds=0.3))
+    server = serve(
+        chat_app(Tailrace(heartbeat_seconds=NEVER_SECONDS), source, on_disconnect="cancel", grace_seconds=0.3)
+    )
 
     with open_stream(server.port, "POST", "/chat") as stream:
         stream.next_of("text.delta")

@@ -10,13 +10,13 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
+
+from tailrace import EventStream, Tailrace, TextDelta
 from tests.integration.support.apps import answering
-from tests.integration.support.client import BOUND_SECONDS, fetch, open_stream
+from tests.integration.support.client import BOUND_SECONDS, NEVER_SECONDS, fetch, open_stream
 from tests.integration.support.frames import events_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script, SyncScript
-
-from tailrace import EventStream, Tailrace, TextDelta
 
 Serve = Callable[..., AppServer]
 
@@ -145,7 +145,7 @@ def test_a_background_task_runs_after_the_stream(serve: Serve) -> None:
 @pytest.mark.parametrize("leave", ["close", "abort"])
 def test_a_reader_that_leaves_closes_a_source_that_waits(serve: Serve, leave: str) -> None:
     source = Script("a", Gate(), "b")
-    server = serve(app_of(lambda: EventStream(source)))
+    server = serve(app_of(lambda: EventStream(source, heartbeat_seconds=NEVER_SECONDS)))
 
     with open_stream(server.port, "GET", "/stream") as stream:
         stream.next_of("text.delta")
@@ -169,7 +169,7 @@ def test_a_reader_that_leaves_closes_a_sync_source_on_its_thread(serve: Serve) -
             closed_on.append(threading.current_thread().name)
             pause.set()
 
-    server = serve(app_of(lambda: EventStream(ticking())))
+    server = serve(app_of(lambda: EventStream(ticking(), heartbeat_seconds=NEVER_SECONDS)))
 
     with open_stream(server.port, "GET", "/stream") as stream:
         stream.next_of("text.delta")
@@ -192,11 +192,9 @@ def test_a_source_without_end_waits_for_a_reader_that_takes_nothing_and_is_close
         connection.send("GET", "/stream")
         connection.head()
         source.await_closing()
-        unsent_bytes = server.unsent_bytes
         connection.read_to_end()
 
     assert source.taken * len(LARGE_PIECE) < BOUND_BYTES
-    assert unsent_bytes == 0
     assert not connection.whole
 
 

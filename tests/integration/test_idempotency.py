@@ -8,13 +8,13 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+
+from tailrace import RunResponse, Tailrace
 from tests.integration.support.apps import chat_app
 from tests.integration.support.client import Connection, Reply, fetch, open_stream
 from tests.integration.support.frames import events_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import RunResponse, Tailrace
 
 Serve = Callable[..., AppServer]
 

@@ -5,14 +5,13 @@ import gc
 from collections.abc import Callable
 from weakref import WeakSet
 
+from tailrace import EventStream, Tailrace
+from tailrace.runtime.follower import Follower
 from tests.integration.support.apps import chat_app
-from tests.integration.support.client import fetch, open_stream
+from tests.integration.support.client import NEVER_SECONDS, fetch, open_stream
 from tests.integration.support.frames import events_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import EventStream, Tailrace
-from tailrace.runtime.follower import Follower
 
 Serve = Callable[..., AppServer]
 
@@ -24,7 +23,7 @@ class WatchedTailrace(Tailrace):
 
     def __init__(self) -> None:
         """Begin without any."""
-        super().__init__()
+        super().__init__(heartbeat_seconds=NEVER_SECONDS)
         self.followers: WeakSet[Follower] = WeakSet()
 
     def follower(self, run_id: str, after: int = 0, *, merging: bool = False) -> Follower:
@@ -82,7 +81,7 @@ def test_streams_that_were_cut_and_resumed_leave_no_task_no_stream_and_no_follow
 
 def test_readers_that_left_are_not_counted_as_readers(serve: Serve) -> None:
     source = Script("a", Gate())
-    server = serve(chat_app(Tailrace(), source, on_disconnect="cancel", grace_seconds=1))
+    server = serve(chat_app(Tailrace(heartbeat_seconds=NEVER_SECONDS), source, on_disconnect="cancel", grace_seconds=1))
 
     with open_stream(server.port, "POST", "/chat") as first:
         first.next_of("text.delta")
@@ -100,14 +99,14 @@ def test_readers_that_left_are_not_counted_as_readers(serve: Serve) -> None:
 
 
 def test_streams_without_a_log_leave_no_task(serve: Serve) -> None:
-    tail = Tailrace()
+    tail = Tailrace(heartbeat_seconds=NEVER_SECONDS)
     sources = [Script("a", Gate()) for _ in range(STREAMS)]
     waiting = iter(sources)
     app = chat_app(tail, Script("x"))
 
     @app.get("/stream")
     async def stream_of_one() -> EventStream:
-        return EventStream(next(waiting))
+        return EventStream(next(waiting), heartbeat_seconds=NEVER_SECONDS)
 
     server = serve(app)
     fetch(server.port, "GET", "/runs/none")

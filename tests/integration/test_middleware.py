@@ -9,13 +9,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
+
+from tailrace import Tailrace
 from tests.integration.support.apps import chat_app
-from tests.integration.support.client import fetch, open_stream
+from tests.integration.support.client import NEVER_SECONDS, fetch, open_stream
 from tests.integration.support.frames import events_of, frames_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import Tailrace
 
 Serve = Callable[..., AppServer]
 
@@ -92,7 +92,7 @@ def test_an_event_is_on_the_wire_while_the_source_waits_for_the_next(serve: Serv
 @each_stack
 def test_a_reader_that_leaves_is_noticed_and_the_run_goes_on(serve: Serve, stack: Stack) -> None:
     gate = Gate()
-    tail = Tailrace()
+    tail = Tailrace(heartbeat_seconds=NEVER_SECONDS)
     server = served(serve, tail, Script("a", gate, "b"), stack)
 
     with open_stream(server.port, "POST", "/chat", {**ORIGIN, **GZIP}) as stream:

@@ -10,14 +10,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Route
+
+from tailrace import RunResponse, Tailrace
+from tailrace.web.owners import OwnerOf
 from tests.integration.support.apps import answering, chat_app
 from tests.integration.support.client import Reply, fetch, open_stream
 from tests.integration.support.frames import frames_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import RunResponse, Tailrace
-from tailrace.web.owners import OwnerOf
 
 Serve = Callable[..., AppServer]
 

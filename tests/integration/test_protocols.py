@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import httpx2
 import pytest
-from tests.integration.support.apps import chat_app
-from tests.integration.support.client import Connection, fetch, open_stream
-from tests.integration.support.frames import events_of, frames_of
-from tests.integration.support.server import AppServer
-from tests.integration.support.sources import Gate, Script
 
 from tailrace import Tailrace
 from tailrace.web.server import ResettingH11Protocol, protocol_class
+from tests.integration.support.apps import chat_app
+from tests.integration.support.client import NEVER_SECONDS, Connection, fetch, open_stream
+from tests.integration.support.frames import events_of, frames_of
+from tests.integration.support.server import AppServer
+from tests.integration.support.sources import Gate, Script
 
 Serve = Callable[..., AppServer]
 
@@ -80,7 +80,7 @@ def test_two_requests_sent_at_once_are_answered_one_after_the_other(serve: Serve
 @each_protocol
 def test_a_reader_that_aborts_is_noticed_and_the_run_goes_on(serve: Serve, protocol: Protocol) -> None:
     gate = Gate()
-    tail = Tailrace()
+    tail = Tailrace(heartbeat_seconds=NEVER_SECONDS)
     server = serve(chat_app(tail, Script("a", gate, "b")), http=protocol)
 
     with open_stream(server.port, "POST", "/chat") as stream:

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI
-from tests.integration.support.client import BOUND_SECONDS, fetch, open_stream
+
+from tailrace import RunResponse, Tailrace
+from tests.integration.support.client import BOUND_SECONDS, NEVER_SECONDS, fetch, open_stream
 from tests.integration.support.frames import events_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import RunResponse, Tailrace
 
 Serve = Callable[..., AppServer]
 
@@ -74,7 +74,7 @@ def test_a_reader_that_stays_has_its_resources_to_the_end(serve: Serve, caplog: 
         yield "a"
         alive.append(not request.resource_closed.is_set())
 
-    server = serve(app_with_resources(Tailrace(), request, source))
+    server = serve(app_with_resources(Tailrace(heartbeat_seconds=NEVER_SECONDS), request, source))
 
     fetch(server.port, "POST", "/chat")
 
@@ -90,7 +90,7 @@ def test_with_hold_the_resources_outlive_a_reader_that_leaves(
 ) -> None:
     request, gate = Request(), Gate()
     alive: list[bool] = []
-    tail = Tailrace()
+    tail = Tailrace(heartbeat_seconds=NEVER_SECONDS)
 
     async def source() -> AsyncIterator[str]:
         yield "a"
@@ -116,7 +116,7 @@ def test_without_hold_the_resources_are_closed_and_that_is_said_once(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     request, gate = Request(), Gate()
-    tail = Tailrace()
+    tail = Tailrace(heartbeat_seconds=NEVER_SECONDS)
     server = serve(app_with_resources(tail, request, Script("a", gate, "b")))
     urls: list[str] = []
 
@@ -138,7 +138,7 @@ def test_without_hold_the_resources_are_closed_and_that_is_said_once(
 
 def test_without_resources_there_is_nothing_to_warn_of(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     request = Request()
-    tail = Tailrace()
+    tail = Tailrace(heartbeat_seconds=NEVER_SECONDS)
     server = serve(app_with_resources(tail, request, Script("a", Gate())))
 
     with open_stream(server.port, "POST", "/bare") as stream:
@@ -152,7 +152,11 @@ def test_without_resources_there_is_nothing_to_warn_of(serve: Serve, caplog: pyt
 def test_hold_does_not_count_as_a_reader(serve: Serve) -> None:
     request = Request()
     source = Script("a", Gate())
-    server = serve(app_with_resources(Tailrace(), request, source, hold=True, on_disconnect="cancel"))
+    server = serve(
+        app_with_resources(
+            Tailrace(heartbeat_seconds=NEVER_SECONDS), request, source, hold=True, on_disconnect="cancel"
+        )
+    )
 
     with open_stream(server.port, "POST", "/chat") as stream:
         stream.next_of("text.delta")

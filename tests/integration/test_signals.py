@@ -6,8 +6,9 @@ from contextlib import ExitStack
 
 import msgspec
 import pytest
+
 from tests.integration.support.agents import DRAIN_SECONDS, STOP_ON_REQUEST
-from tests.integration.support.client import EventReader, fetch, open_stream
+from tests.integration.support.client import Connection, EventReader, fetch, open_stream
 from tests.integration.support.frames import events_of
 from tests.integration.support.process import ServerProcess, tailrace_serve, uvicorn_run
 
@@ -209,19 +210,33 @@ def test_under_a_users_own_uvicorn_every_reader_gets_its_end_and_the_process_goe
 
 
 def test_a_users_application_under_tailrace_serve_gets_the_grace_of_the_command_line() -> None:
-    command = tailrace_serve("agents:app", "--grace-seconds", "600")
+    command = tailrace_serve("agents:patient_app", "--grace-seconds", "1")
     with ServerProcess(command) as server, ExitStack() as open_streams:
-        stream = open_streams.enter_context(open_stream(server.port, "POST", "/chat?message=stop%20on%20request"))
+        stream = open_streams.enter_context(open_stream(server.port, "POST", "/chat?message=endless"))
         read_first_text(stream)
 
-        server.send(signal.SIGTERM)
-        server.await_drain()
-        server.send(signal.SIGUSR1)
+        began_at = server.send(signal.SIGTERM)
         ending = ending_of(stream)
         code = server.exit_code()
+        stopped_seconds = time.monotonic() - began_at
 
-    assert ending == "run.completed"
+    assert ending == "run.interrupted"
     assert code == 0, server.output
+    assert stopped_seconds < 1 + SLACK_SECONDS
+
+
+def test_a_request_that_is_none_of_ours_does_not_hold_up_the_stop() -> None:
+    command = tailrace_serve("agents:patient_app", "--grace-seconds", "1")
+    with ServerProcess(command) as server, Connection(server.port) as connection:
+        connection.send("GET", "/silence")
+        assert server.is_ready
+
+        began_at = server.send(signal.SIGTERM)
+        code = server.exit_code()
+        stopped_seconds = time.monotonic() - began_at
+
+    assert code == 0, server.output
+    assert stopped_seconds < 1 + SLACK_SECONDS
 
 
 def test_a_log_read_in_a_process_is_the_log_of_the_demo() -> None:

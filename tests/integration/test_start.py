@@ -8,13 +8,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
+
+from tailrace import Tailrace
 from tests.integration.support.apps import answering, chat_app
 from tests.integration.support.client import Connection, fetch, open_stream
 from tests.integration.support.frames import entry_of, events_of, frames_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
-
-from tailrace import Tailrace
 
 Serve = Callable[..., AppServer]
 
@@ -210,6 +210,17 @@ def test_head_of_a_route_that_starts_runs_starts_none(serve: Serve) -> None:
 
     assert (head.status, head.head["content-type"], head.body) == (200, "text/event-stream", b"")
     assert source.opened == 0
+
+
+def test_the_openapi_document_has_each_run_route_once() -> None:
+    paths = chat_app(Tailrace(), Script("x")).openapi()["paths"]
+
+    assert {path: list(methods) for path, methods in paths.items() if path != "/chat"} == {
+        "/runs": ["get"],
+        "/runs/{run_id}": ["get"],
+        "/runs/{run_id}/events": ["get"],
+        "/runs/{run_id}/cancel": ["post"],
+    }
 
 
 # Heartbeats ----------------------------------------------------------------------------------------------------------

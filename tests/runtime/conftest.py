@@ -15,6 +15,7 @@ from tailrace.runtime.limits import Limits
 from tailrace.runtime.runs import Runs
 from tailrace.stores.memory import MemoryStore
 from tailrace.testing import FakeClock, FaultyStore
+from tests.runtime.feed import Feed
 from tests.runtime.reading import BOUND_SECONDS
 from tests.runtime.workers import OpenRuns
 
@@ -32,8 +33,10 @@ def _source_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "tailrace-source"}
 
 
-async def _turns() -> None:
+async def _settle() -> None:
     """Let what was told to end do so."""
+    for thread in _source_threads():
+        thread.join(BOUND_SECONDS)
     for _ in range(_TURNS):
         await asyncio.sleep(0)
 
@@ -47,9 +50,7 @@ async def nothing_is_left() -> AsyncGenerator[None]:
     tasks, generators, threads = asyncio.all_tasks(), _live_generators(), _source_threads()
     yield
     left = asyncio.all_tasks() - tasks - {asyncio.current_task()}
-    await _turns()
-    for thread in _source_threads() - threads:
-        thread.join(BOUND_SECONDS)
+    await _settle()
     still_left = [task for task in left if not task.done()]
     live = _live_generators() - generators
     del left
@@ -90,10 +91,21 @@ async def open_runs(store: FaultyStore, clock: FakeClock) -> AsyncGenerator[Open
             return runs
 
         yield open_runs
-    await _turns()
+    await _settle()
     assert [(runs.live_count, runs.abandoned_count) for runs in opened] == [(0, 0)] * len(opened)
 
 
 @pytest.fixture
 def runs(open_runs: OpenRuns) -> Runs:
     return open_runs()
+
+
+@pytest.fixture
+def remote(open_runs: OpenRuns) -> Runs:
+    """Another worker: it reads from the store what `runs` produces."""
+    return open_runs()
+
+
+@pytest.fixture
+def feed() -> Feed:
+    return Feed()

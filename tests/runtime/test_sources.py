@@ -270,6 +270,24 @@ async def test_an_event_that_no_reader_could_read_fails_the_run_instead(runs: Ru
     assert steps == ["closed"]
 
 
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+async def test_what_was_said_does_not_change_with_what_the_source_goes_on_to_fill(runs: Runs, *, sync: bool) -> None:
+    found: list[int] = []
+
+    def sync_source() -> Generator[events.Data]:
+        for number in range(3):
+            found.append(number)
+            yield events.Data("found", found)
+
+    async def async_source() -> AsyncGenerator[events.Data]:
+        for item in sync_source():
+            yield item
+
+    entries = await finish(runs, await runs.start(sync_source if sync else async_source))
+
+    assert [event.data for event in events_of(entries) if isinstance(event, events.Data)] == [[0], [0, 1], [0, 1, 2]]
+
+
 async def test_an_event_of_a_type_that_is_not_known_yet_is_kept_as_it_is(runs: Runs) -> None:
     entries = await collect(await runs.start([events.Opaque("new.thing", b'{"type": "new.thing", "a": 1}')]))
 

@@ -19,6 +19,8 @@ __all__ = ["serve", "worker_application"]
 _OPTIONS_VARIABLE = "TAILRACE_SERVE"
 _REST_SECONDS = 1.0
 
+_MEMORY = "memory://"
+
 
 def serve(  # noqa: PLR0913  one parameter for each option
     target: Annotated[
@@ -27,7 +29,7 @@ def serve(  # noqa: PLR0913  one parameter for each option
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
-    store: Annotated[str, typer.Option(metavar="URL", help="Where runs are kept.")] = "memory://",
+    store: Annotated[str, typer.Option(metavar="URL", help="Where runs are kept.")] = _MEMORY,
     model: Annotated[str, typer.Option(metavar="NAME", help="The model behind the built-in agent.")] = "demo",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     grace_seconds: Annotated[float, typer.Option(min=0, help="How long a stop may take.")] = 10.0,
@@ -74,6 +76,8 @@ def _application(options: _Options) -> Any:  # noqa: ANN401  any ASGI applicatio
         installed = getattr(getattr(agent, "state", None), "tailrace", None)
         if isinstance(installed, Tailrace):
             installed.drain_seconds = options.grace_seconds
+        if options.store != _MEMORY:
+            raise typer.BadParameter("an application brings its own store: --store is for agents")
         return agent
     tail = Tailrace(options.store)
     tail.drain_seconds = options.grace_seconds

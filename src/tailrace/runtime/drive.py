@@ -37,33 +37,21 @@ class SourceThreads:
         self._free = limit
         self._queue: deque[asyncio.Future[None]] = deque()
 
-    async def run(self, target: Callable[[], None], stop: Callable[[], None], patience_seconds: float) -> None:
-        """Run `target` on a daemon thread, in a place that was acquired, and wait for it.
-
-        When this task is cancelled, it calls `stop` and is patient.
+    async def start(self, target: Callable[[], None]) -> "_SourceThread":
+        """Run `target` on a daemon thread, as soon as one more is allowed.
 
         Raises:
-            CancelledError: This task was cancelled. The thread has ended, or is counted as abandoned.
+            CancelledError: This task was cancelled; nothing runs.
+            RuntimeError: The machine has no thread left; nothing runs.
         """
-        slot = _Slot(self)
-        thread = _Thread(target, asyncio.get_running_loop(), slot.thread_ended)
+        await self._acquire()
         try:
-            await asyncio.shield(thread.ended)
-        except asyncio.CancelledError:
-            stop()
-            try:
-                await asyncio.wait({thread.ended}, timeout=patience_seconds)
-            finally:
-                if not thread.ended.done():
-                    slot.abandon()
+            return _SourceThread(self, target)
+        except RuntimeError:
+            self.release()
             raise
 
-    async def acquire(self) -> None:
-        """Wait for a place to `run` in, which gives it back.
-
-        Raises:
-            CancelledError: This task was cancelled; the place is another's.
-        """
+    async def _acquire(self) -> None:
         if self._free:
             self._free -= 1
             return
@@ -91,40 +79,45 @@ class SourceThreads:
         return self.abandoned <= self._limit
 
 
-class _Slot:
-    """One thread's place among the allowed ones; given back once."""
+class _SourceThread:
+    """A thread and its place among the allowed ones, which it gives back once."""
 
-    def __init__(self, threads: SourceThreads) -> None:
+    def __init__(self, threads: SourceThreads, target: Callable[[], None]) -> None:
         self._threads = threads
+        self._target = target
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._abandoned = False
-        self._held = True
+        self._has_place = True
+        threading.Thread(target=self._run, name="tailrace-source", daemon=True).start()
 
-    def abandon(self) -> None:
+    async def wait(self, stop: Callable[[], None], patience_seconds: float) -> None:
+        """Wait for the thread, and raise what it raised; when cancelled, call `stop` and be patient.
+
+        Raises:
+            CancelledError: This task was cancelled. The thread has ended, or is counted as abandoned.
+        """
+        try:
+            await asyncio.shield(self._ended)
+        except asyncio.CancelledError:
+            stop()
+            try:
+                await asyncio.wait({self._ended}, timeout=patience_seconds)
+            finally:
+                if not self._ended.done():
+                    self._abandon()
+            raise
+
+    def _abandon(self) -> None:
         self._abandoned = True
         self._threads.abandoned += 1
         if self._threads.may_abandon:
             self._give_back()
 
-    def thread_ended(self) -> None:
-        if self._abandoned:
-            self._threads.abandoned -= 1
-        self._give_back()
-
     def _give_back(self) -> None:
-        if self._held:
-            self._held = False
+        if self._has_place:
+            self._has_place = False
             self._threads.release()
-
-
-class _Thread:
-    """Runs `target` and resolves `ended` in the loop, with the exception if there was one."""
-
-    def __init__(self, target: Callable[[], None], loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
-        self.ended: asyncio.Future[None] = loop.create_future()
-        self._target = target
-        self._loop = loop
-        self._on_end = on_end
-        threading.Thread(target=self._run, name="tailrace-source", daemon=True).start()
 
     def _run(self) -> None:
         error: BaseException | None = None
@@ -138,19 +131,19 @@ class _Thread:
             _logger.debug("a source's thread outlived its event loop")
 
     def _end(self, error: BaseException | None) -> None:
-        self._on_end()
-        if self.ended.done():
-            return
+        if self._abandoned:
+            self._threads.abandoned -= 1
+        self._give_back()
         if error is None:
-            self.ended.set_result(None)
+            self._ended.set_result(None)
             return
         if isinstance(error, StopIteration) or not isinstance(error, Exception):
             # In a future these would mean something else, or cannot be set at all.
             contained = RuntimeError(f"the source raised {type(error).__name__}")
             contained.__cause__, error = error, contained
-        self.ended.set_exception(error)
+        self._ended.set_exception(error)
         # An abandoned thread's exception has no reader; asking for it once keeps the loop quiet.
-        self.ended.exception()
+        self._ended.exception()
 
 
 async def drive(
@@ -208,15 +201,15 @@ async def _step(iteration: AsyncIterator[Any], producer: Producer, log: EntryLog
 async def _drive_sync(
     iterable: Iterable[Any], producer: Producer, threads: SourceThreads, limits: Limits
 ) -> Terminal | None:
-    try:
-        await threads.acquire()
-    except asyncio.CancelledError:
-        await close_sources([iterable], limits.patience_seconds)
-        raise
     steps = _SyncSteps(iterable, producer)
     # A context of its own: the task's is entered by the loop whenever it likes, which a thread must not collide with.
     context = contextvars.copy_context()
-    await threads.run(lambda: context.run(steps.run), steps.stop, limits.patience_seconds)
+    try:
+        thread = await threads.start(lambda: context.run(steps.run))
+    except (asyncio.CancelledError, RuntimeError):
+        await close_sources([iterable], limits.patience_seconds)
+        raise
+    await thread.wait(steps.stop, limits.patience_seconds)
     return steps.terminal
 
 

@@ -20,7 +20,7 @@ from tailrace.errors import (
     RunLimitError,
     SourceInvalidError,
 )
-from tailrace.events import DELTAS, Entry, Event, decode, encode_record, event_type
+from tailrace.events import DELTAS, Entry, Event, Opaque, decode, encode_record, event_type
 from tailrace.runtime.clock import Clock
 from tailrace.runtime.ids import IdFiller
 from tailrace.runtime.limits import Limits
@@ -46,9 +46,10 @@ _producing: contextvars.ContextVar["Producer"] = contextvars.ContextVar("tailrac
 
 
 def emit(event: Event) -> None:
-    """Add an event to the run that this code is called from: a tool deep in a source's stack, a thread it started.
+    """Add an event to the run that this code is called from: a tool deep in a source's stack, a task that it started.
 
-    Never blocks and may be called from any thread. Emitted and yielded events stand in the log in the order of the
+    Never blocks and may be called from any thread. Tasks and `asyncio.to_thread` carry the run with them; a bare thread
+    does so only if it is run in a copy of the context. Emitted and yielded events stand in the log in the order of the
     calls.
 
     Raises:
@@ -203,8 +204,7 @@ class Producer:
             # Text with lone surrogates has no UTF-8 form. Models do produce it, cut in the middle of a character.
             event = _without_surrogates(event)
             record = encode_record(at_ms, event)
-        _check_readable(event, record)
-        return Entry(self._log.length + 1, at_ms, event), record
+        return Entry(self._log.length + 1, at_ms, _as_read(event, record)), record
 
     def _check(self, *bounds: tuple[str, int, int]) -> None:
         for bound, limit, value in bounds:
@@ -222,8 +222,11 @@ def _pieces(event: Event, characters: int) -> Iterator[Event]:
         yield event
 
 
-def _check_readable(event: Event, record: bytes) -> None:
-    """Nobody checked the types of its fields yet, and a record that cannot be read would stop every reader of the run.
+def _as_read(event: Event, record: bytes) -> Event:
+    """The event as every reader of the record gets it.
+
+    Nobody has checked the types of its fields yet, and a record that cannot be read would stop every reader. And what
+    the source may still change, a dict that it fills step by step, must not change what was said.
 
     Raises:
         EventInvalidError: What a reader would get is not this event.
@@ -231,6 +234,9 @@ def _check_readable(event: Event, record: bytes) -> None:
     read = decode(record)
     if type(read) is not type(event) or event_type(read) != event_type(event):
         raise EventInvalidError(f"a {event_type(event)} that reads back as {event_type(read)}")
+    if isinstance(read, Opaque):
+        return event
+    return read
 
 
 def _without_surrogates(event: Event) -> Event:

@@ -266,6 +266,7 @@ class Runs:
             RunNotFoundError: The run id is another owner's.
             DrainingError: The process is shutting down.
             EventInvalidError: `meta` has no JSON form.
+            RunLimitError: `meta` is larger than an event may be.
             StoreUnavailableError: The store gave no answer.
         """
         check_source(source)
@@ -284,7 +285,7 @@ class Runs:
                 run_id = new_run_id() if key is None else await self.derive_run_id(key, owner=owner)
             check_run_id(run_id)
         except BaseException:
-            await discard(source)
+            await discard(source, patience_seconds=self._limits.patience_seconds)
             raise
         return await self.order(run_id, order)
 
@@ -320,7 +321,7 @@ class Runs:
             raise RunNotFoundError(run_id)
         finally:
             if not used:
-                await discard(order.source)
+                await discard(order.source, patience_seconds=self._limits.patience_seconds)
 
     async def _create(self, run_id: str, order: Order) -> bool:
         if self._draining:

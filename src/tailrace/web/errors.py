@@ -1,5 +1,6 @@
 """Errors as HTTP: the status of each, and a body that gives nothing away."""
 
+import logging
 from typing import ClassVar
 
 from starlette.responses import Response
@@ -10,6 +11,8 @@ from tailrace.fold import Reduced
 from tailrace.wire.dialects.contract import Dialect
 
 __all__ = ["EarlyFailureError", "document_status", "error_response"]
+
+_logger = logging.getLogger("tailrace")
 
 _STATUS: dict[type[TailraceError], int] = {
     errors.CursorInvalidError: 400,
@@ -46,6 +49,8 @@ class EarlyFailureError(TailraceError):
 def error_response(error: TailraceError, dialect: Dialect) -> Response:
     """What a client is told instead of a stream, in the shape that clients of the dialect know."""
     status = _STATUS.get(type(error), 500)
+    if status == 500 and not isinstance(error, EarlyFailureError):
+        _logger.error("a request failed", exc_info=error)
     body = dialect.error(status, error.code, _public_message(error, status))
     headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     if status == 503:

@@ -60,7 +60,9 @@ class RunsFeed:
         self._runs = runs
         self._owner = owner
         self._thread = thread
-        self._followers: dict[str, Follower] = {run_id: runs.follower(run_id, after, merging=True) for run_id, after in cursors.items()}
+        self._followers: dict[str, Follower] = {
+            run_id: runs.follower(run_id, after, merging=True) for run_id, after in cursors.items()
+        }
         self._begun: list[str] = []
         self._news = asyncio.Event()
         topic = None if thread is None else thread_topic(owner, thread)

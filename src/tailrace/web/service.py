@@ -175,6 +175,8 @@ class RunService(Runs):
         for stream in tuple(self._streams):
             stream.abort()
         await self._streams_gone(deadline - loop.time())
+        # Whoever was interrupted above may have come back: the server still listens.
+        interrupt_feeds()
 
     async def _streams_gone(self, seconds: float) -> None:
         """Wait until no stream is open, at most so long."""

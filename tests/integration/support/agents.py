@@ -63,8 +63,17 @@ def _app(drain_seconds: float) -> Starlette:
     def ready(_: Request) -> Response:
         return JSONResponse({}, 503 if tail.draining else 200)
 
+    async def silence(_: Request) -> Response:
+        never: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        return await never
+
     app = Starlette(
-        routes=[Route("/chat", chat, methods=["POST"]), Route("/plain", plain), Route("/readyz", ready)],
+        routes=[
+            Route("/chat", chat, methods=["POST"]),
+            Route("/plain", plain),
+            Route("/readyz", ready),
+            Route("/silence", silence),
+        ]
     )
     tail.install(app, "/runs")
     return app

@@ -15,10 +15,12 @@ import msgspec
 
 from tailrace.wire.sse import Decoder, ServerSentEvent
 
-__all__ = ["BOUND_SECONDS", "Connection", "EventReader", "Head", "Reply", "fetch", "open_stream"]
+__all__ = ["BOUND_SECONDS", "NEVER_SECONDS", "Connection", "EventReader", "Head", "Reply", "fetch", "open_stream"]
 
 #: How long anything that should happen may take before a test fails; a busy machine needs a part of it.
 BOUND_SECONDS = 20.0
+#: Of whatever shall not happen during a test, so that something else must.
+NEVER_SECONDS = 600.0
 
 _CHUNK_BYTES = 64 * 1024
 

@@ -7,15 +7,15 @@ server's loop.
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
-from tests.integration.support.client import BOUND_SECONDS, Connection
 
 from tailrace.web.server import protocol_class
+from tests.integration.support.client import BOUND_SECONDS, Connection
 
 __all__ = ["AppServer"]
 
@@ -114,17 +114,17 @@ class AppServer:
 
     @property
     def unsent_bytes(self) -> int:
-        """What the server holds back in its own memory for readers that are behind, of all connections."""
-        return self.evaluate(
-            lambda: sum(
-                connection.transport.get_write_buffer_size() for connection in self._server.server_state.connections
-            )
-        )
+        """What it holds back in its own memory for readers that are behind; to be asked in its loop."""
+        return sum(connection.transport.get_write_buffer_size() for connection in self._connections)
 
     @property
     def connection_count(self) -> int:
-        """Open connections, idle ones included."""
-        return len(self._server.server_state.connections)
+        """Open connections, idle ones included; to be asked in its loop."""
+        return len(self._connections)
+
+    @property
+    def _connections(self) -> Collection[Any]:
+        return self._server.server_state.connections
 
     def _run(self) -> None:
         try:

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from tests.integration.support.client import BOUND_SECONDS
-
 from tailrace.events import (
     ReasoningDelta,
     ReasoningDone,
@@ -20,6 +18,7 @@ from tailrace.events import (
     ToolStarted,
     UIAction,
 )
+from tests.integration.support.client import BOUND_SECONDS
 
 __all__ = ["FAILING_RUN", "Gate", "Script", "SyncScript"]
 
