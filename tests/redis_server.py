@@ -17,7 +17,7 @@ from typing import IO, Any, Self
 
 import redis
 
-__all__ = ["RedisNodes", "RedisServer", "free_port"]
+__all__ = ["RedisNodes", "RedisServer", "free_port", "wait_until"]
 
 _BOUND_SECONDS = 20
 _PORT_ATTEMPTS = 5
@@ -98,7 +98,7 @@ class RedisServer:
         )
         assert process.stdout is not None
         self._process = process
-        ready = _wait_until_ready(process.stdout)
+        ready = _until_ready(process.stdout)
         if not ready:
             self._end(signal.SIGKILL)
             return False
@@ -131,7 +131,7 @@ def free_port() -> int:
         return port
 
 
-def _wait_until_ready(output: IO[str]) -> bool:
+def _until_ready(output: IO[str]) -> bool:
     """Read what the server says; all of it, in a thread, so that it never has to wait for a reader."""
     ready = threading.Event()
     said: list[bool] = []
@@ -157,7 +157,8 @@ class RedisNodes:
 
     def __init__(self, program: str, folder: Path, *, primaries: int = 3, replica: bool = False) -> None:
         """Describe it."""
-        self._primaries = primaries
+        self._bounds = [_SLOTS * number // primaries for number in range(primaries + 1)]
+        self._moved: dict[int, RedisServer] = {}
         self._replica = replica
         self._stack = contextlib.ExitStack()
         self.nodes = [
@@ -188,8 +189,15 @@ class RedisNodes:
         """Of the first node."""
         return self.nodes[0].url
 
+    def home_of(self, slot: int) -> RedisServer:
+        """The node that has a slot."""
+        first = self.nodes[next(number for number, end in enumerate(self._bounds[1:]) if slot < end)]
+        return self._moved.get(slot, first)
+
     def move_slot(self, slot: int, *, source: RedisServer, target: RedisServer) -> None:
-        """Give a slot and its keys from one node to another."""
+        """Give a slot and its keys from one node to another, while both are in use; never back again."""
+        assert slot not in self._moved
+        self._moved[slot] = target
         old, new = (_ask(node, "MYID").decode() for node in (source, target))
         _ask(target, "SETSLOT", slot, "IMPORTING", old)
         _ask(source, "SETSLOT", slot, "MIGRATING", new)
@@ -200,18 +208,17 @@ class RedisNodes:
 
     def _join(self) -> None:
         first, *others = self.nodes
-        bounds = [_SLOTS * number // self._primaries for number in range(self._primaries + 1)]
-        for node, (start, end) in zip(self.nodes, itertools.pairwise(bounds), strict=False):
+        for node, (start, end) in zip(self.nodes, itertools.pairwise(self._bounds), strict=False):
             _ask(node, "ADDSLOTSRANGE", start, end - 1)
         bus_port = int(first.admin.config_get("cluster-port")["cluster-port"])
         for node in others:
             _ask(node, "MEET", "127.0.0.1", first.port, bus_port)
         for node in self.nodes:
-            _wait(lambda node=node: self._knows_all(node))
+            wait_until(lambda node=node: self._knows_all(node))
         if self._replica:
             replica = self.nodes[-1]
             _ask(replica, "REPLICATE", _ask(first, "MYID").decode())
-            _wait(lambda: replica.admin.info("replication").get("master_link_status") == "up")
+            wait_until(lambda: replica.admin.info("replication").get("master_link_status") == "up")
 
     def _knows_all(self, node: RedisServer) -> bool:
         said = _ask(node, "INFO")
@@ -224,9 +231,9 @@ def _ask(node: RedisServer, *words: str | int) -> Any:
     return node.admin.execute_command(f"CLUSTER {words[0]} ", *words[1:])
 
 
-def _wait(condition: Callable[[], bool]) -> None:
-    """Look often: nobody announces what a cluster agrees on."""
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look often: nobody announces what servers agree on."""
     deadline = time.monotonic() + _BOUND_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "the cluster does not agree"
+        assert time.monotonic() < deadline, "the servers do not agree"
         time.sleep(0.02)

@@ -1,5 +1,6 @@
 """A real Redis for the tests that need one."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,5 +31,8 @@ def redis(shared_redis: RedisServer) -> RedisServer:
 @pytest.fixture
 def start_redis(redis_program: str, tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     """Start a server with lines of redis.conf, for this test alone."""
+    numbers = itertools.count()
     with ExitStack() as servers:
-        yield lambda *config: servers.enter_context(RedisServer(redis_program, tmp_path / "redis", *config))
+        yield lambda *config: servers.enter_context(
+            RedisServer(redis_program, tmp_path / f"redis-{next(numbers)}", *config)
+        )

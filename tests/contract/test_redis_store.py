@@ -3,21 +3,20 @@
 import asyncio
 import contextlib
 import logging
-import random
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, ClassVar, TypeVar, cast
 
-import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from tailrace.errors import GapError, RunNotFoundError, StoreError
-from tailrace.stores.contract import OPEN, Ack, Batch, Lease, Page, RunStore, Write
+from tailrace.stores.contract import OPEN, Ack, Batch, Lease, RunStore, Write
 from tailrace.stores.redis import RedisStore
 from tailrace.testing import FakeClock, StoreSuite
 from tailrace.testing.store_suite import AgeingStoreSuite, SharedStoreSuite
+from tests.contract.test_store_model import Log, StoreMachine, fingerprints, owners, run_ids, threads
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -197,6 +196,7 @@ async def test_stores_with_different_prefixes_do_not_meet(redis: RedisServer, st
 async def test_a_run_whose_index_was_lost_is_in_it_again_when_it_is_renewed(redis: RedisServer) -> None:
     async with contextlib.aclosing(RedisStore(redis.url, live_seconds=0.4)) as store:
         lease = await begin(store)
+        await store.secret()
         redis.admin.delete("tr:open:all", "tr:open:owner:ada", "tr:open:thread:t")
         assert await store.active() == []
 
@@ -485,7 +485,7 @@ async def test_abandoned_awaits_never_give_anybody_anothers_answer(redis: RedisS
         return task.cancel()
 
     tasks = [asyncio.create_task(look(number % 20)) for number in range(600)]
-    given_up = await asyncio.gather(*[give_up(task, random.randrange(40)) for task in tasks[::2]])
+    given_up = await asyncio.gather(*[give_up(task, index % 40) for index, task in enumerate(tasks[::2])])
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert True in given_up
@@ -496,3 +496,63 @@ async def test_abandoned_awaits_never_give_anybody_anothers_answer(redis: RedisS
 
 
 # A model -------------------------------------------------------------------------------------------------------------
+
+
+class CountedLog(Log):
+    """A log as Redis counts: each record is a beat, and each heartbeat is one."""
+
+    def append(self, new: Sequence[bytes], state: int, now: float) -> None:
+        super().append(new, state, now)
+        self.beat += max(0, len(new) - 1)
+
+
+class RedisStoreMachine(StoreMachine):
+    """Does the same to Redis and to the model; no time passes."""
+
+    server: ClassVar[RedisServer]
+
+    def make(self, clock: FakeClock) -> RunStore:
+        self.server.admin.flushall()
+        self.runner = asyncio.Runner()
+        return RedisStore(self.server.url)
+
+    def now(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(call)
+
+    def wait(self, seconds: int) -> None:
+        """Not a rule here: Redis goes by a clock of its own."""
+
+    @rule(run_id=run_ids, owner=owners, thread=threads, fingerprint=fingerprints)
+    def create(self, run_id: str, owner: str | None, thread: str | None, fingerprint: bytes) -> None:
+        super().create(run_id, owner, thread, fingerprint)
+        self.count()
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def restore(self, data: st.DataObject) -> None:
+        super().restore(data)
+        self.count()
+
+    def count(self) -> None:
+        for run_id, log in self.logs.items():
+            if not isinstance(log, CountedLog):
+                self.logs[run_id] = CountedLog(**vars(log))
+
+    @rule()
+    def forget_scripts(self) -> None:
+        self.server.admin.script_flush()
+
+    @rule()
+    def cut(self) -> None:
+        """Close all connections of the store."""
+        self.server.admin.client_kill_filter(_type="normal", skipme=True)
+
+    def teardown(self) -> None:
+        self.now(self.store.aclose())
+        self.runner.close()
+
+
+def test_redis_and_a_model_agree(redis: RedisServer) -> None:
+    RedisStoreMachine.server = redis
+
+    run_state_machine_as_test(RedisStoreMachine, settings=settings(max_examples=20, stateful_step_count=40))

@@ -15,7 +15,8 @@ async def finish(runs: Runs, run: Run) -> list[Entry]:
     entries = await collect(run, timeout_seconds=BOUND_SECONDS)
     types = [event_type(entry.event) for entry in entries]
     store = runs.store.inner if isinstance(runs.store, FaultyStore) else runs.store
-    records, info = await store.read(run.id, 0, limit=len(entries) + 1)
+    page = await store.read(run.id, 0, limit=len(entries) + 1)
+    records, info = page.records, page.info
     assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
     assert isinstance(entries[0].event, RunStarted)
     assert [kind for kind in types if kind in TERMINAL_TYPES] == types[-1:]

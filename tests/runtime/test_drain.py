@@ -168,7 +168,7 @@ async def test_a_start_that_was_under_way_when_the_drain_began_is_refused(
 async def test_runs_may_begin_again_after_a_drain(runs: Runs) -> None:
     await runs.drain(0)
 
-    runs.reopen()
+    await runs.open()
 
     assert await (await runs.start(["word"])).text() == "word"
 
@@ -287,6 +287,6 @@ async def test_a_reopened_process_works_like_a_new_one(runs: Runs) -> None:
     await finish(runs, await runs.start(["word"]))
     await runs.aclose()
 
-    runs.reopen()
+    await runs.open()
 
     assert await (await runs.start(["again"])).text() == "again"

@@ -334,7 +334,7 @@ async def test_a_full_buffer_refuses_an_emit_and_takes_it_again_when_the_store_h
 
     entries = await finish(runs, run)
     assert said(entries) == [*(f"status {number}" for number in range(refused[0])), "caught up", "word"]
-    records, _ = await store.read(run.id, 0, limit=refused[0])
+    records = (await store.read(run.id, 0, limit=refused[0])).records
     assert sum(map(len, records)) <= 1_000
     assert bounds == [1_000]
 
@@ -370,7 +370,7 @@ async def test_a_source_has_to_wait_while_the_store_is_behind(
     gate.set()
 
     entries = await finish(runs, run)
-    largest = max(map(len, (await store.read(run.id, 0, limit=200))[0]))
+    largest = max(map(len, (await store.read(run.id, 0, limit=200)).records))
     assert 1 < waiting < 20
     assert 1_000 < pending <= 1_000 + largest
     assert said(entries) == [f"word {number:3}" for number in range(100)]

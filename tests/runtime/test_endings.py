@@ -414,7 +414,7 @@ async def test_too_many_bytes_fail_the_run_with_what_there_is(open_runs: OpenRun
     entries = await finish(runs, run)
 
     failed = last_of(entries)
-    records, _ = await runs.store.read(run.id, 0, limit=1_000)
+    records = (await runs.store.read(run.id, 0, limit=1_000)).records
     assert isinstance(failed, events.RunFailed)
     assert (failed.code, failed.details) == ("limit", {"bound": "max_bytes", "limit": 5_000})
     assert 4_800 < sum(map(len, records[:-1])) <= 5_000

@@ -391,7 +391,7 @@ async def test_every_record_of_a_huge_text_stays_below_the_bound(runs: Runs, cha
 
     await finish(runs, run)
 
-    records, _ = await runs.store.read(run.id, 0, limit=1_000)
+    records = (await runs.store.read(run.id, 0, limit=1_000)).records
     assert len(records) == 2 + 5
     assert max(map(len, records)) < 1_000 * 1_024
 

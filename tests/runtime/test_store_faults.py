@@ -353,7 +353,8 @@ async def test_a_run_that_was_lost_and_taken_over_is_not_restored(runs: Runs, st
     feed.put("zombie")
     await runs.drain(1)
 
-    records, info = await store.inner.read(run.id, 0, limit=10)
+    page = await store.inner.read(run.id, 0, limit=10)
+    records, info = page.records, page.info
     assert (len(records), info.token) == (1, lease.token)
     assert feed.closed
 

@@ -154,6 +154,8 @@ class Follower:
             if log.acked > self.cursor or log.settled:
                 return
             await log.wait_with(self._news)
+        elif self._heard or self._look:
+            return
         else:
             _, silent = await asyncio.wait({self._news}, timeout=_SILENCE_SECONDS)
             self._look = self._look or bool(silent)

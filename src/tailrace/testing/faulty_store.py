@@ -5,6 +5,7 @@ loses, it remembers, and refuses other bytes under a number that it has once ack
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
@@ -75,7 +76,7 @@ class FaultyStore:
         self._stripped = False
         self._held: list[Callable[[], None]] | None = None
         self._hints: dict[str, dict[object, Hint]] = {}
-        self._paused = 0
+        self._paused: Counter[Operation] = Counter()
         self._arrived = asyncio.Event()
 
     # The faults ------------------------------------------------------------------------------------------------------
@@ -90,9 +91,9 @@ class FaultyStore:
         """
         self._pauses[operation] = _Pause(wait, applied)
 
-    async def paused(self) -> None:
-        """Wait until a call is waiting because of `delay`."""
-        while not self._paused:
+    async def paused(self, operation: Operation = "commit") -> None:
+        """Wait until a call of this kind waits because of `delay`."""
+        while not self._paused[operation]:
             self._arrived.clear()
             await self._arrived.wait()
 
@@ -323,12 +324,12 @@ class FaultyStore:
         pause = self._pauses.get(operation)
         if pause is None or pause.applied is not applied:
             return
-        self._paused += 1
+        self._paused[operation] += 1
         self._arrived.set()
         try:
             await (pause.wait.wait() if isinstance(pause.wait, asyncio.Event) else asyncio.sleep(pause.wait))
         finally:
-            self._paused -= 1
+            self._paused[operation] -= 1
 
     def _relay(self, deliver: Callable[[], None]) -> None:
         for _ in range(self._copies):

@@ -32,7 +32,8 @@ async def append(store: FaultyStore, lease: Lease, first: int, *records: bytes, 
 
 async def seen(store: FaultyStore) -> tuple[list[bytes], int]:
     """The records, and the state."""
-    records, info = await store.read("run", 0, limit=100)
+    page = await store.read("run", 0, limit=100)
+    records, info = page.records, page.info
     assert info == await store.info("run")
     assert info.last == len(records)
     return list(records), info.state
@@ -267,7 +268,7 @@ async def test_a_fenced_producer_writes_nothing_more(store: FaultyStore) -> None
 async def test_hints_are_lost_or_doubled_as_asked(store: FaultyStore) -> None:
     lease = await begin(store)
     hints: list[int] = []
-    store.subscribe("run", lambda: hints.append(1))
+    store.subscribe("run", lambda _: hints.append(1))
     counts: list[int] = []
 
     for seq, script in enumerate([store.drop_hints, store.double_hints, store.heal], 1):

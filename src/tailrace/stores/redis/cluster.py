@@ -19,7 +19,8 @@ from tailrace.stores.redis.link import Link
 
 __all__ = ["Cluster"]
 
-_ATTEMPTS: Final = 4
+#: Before a command that was led astray is sent on once more, and as much longer each time.
+_PAUSE_SECONDS: Final = 0.02
 _FETCH_AGAIN_SECONDS: Final = 0.5
 #: Nodes that are asked for the map at the same time.
 _ASKED_NODES: Final = 4
@@ -131,17 +132,24 @@ class Cluster:
 
     async def _finish(self, commands: Sequence[Command], parts: list[_Part]) -> list[Reply]:
         """Collect the replies; follow those that lead elsewhere."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_seconds
         replies: list[Reply] = [StoreUnavailableError("no answer from the cluster")] * len(commands)
-        for attempt in range(_ATTEMPTS):
-            await self._collect(parts, replies)
+        pause_seconds = 0.0
+        while parts:
+            await self._collect(parts, replies, deadline - loop.time())
             again = [index for part in parts for index in part.indices if isinstance(replies[index], AskError)]
-            if not again or attempt == _ATTEMPTS - 1:
+            if not again or loop.time() + pause_seconds >= deadline:
                 break
-            parts = self._send(commands, again, self._redirects(again, replies))
+            redirects = self._redirects(again, replies)
+            await asyncio.sleep(pause_seconds)
+            # The nodes may not agree yet.
+            pause_seconds += _PAUSE_SECONDS
+            parts = self._send(commands, again, redirects)
         return replies
 
-    async def _collect(self, parts: list[_Part], replies: list[Reply]) -> None:
-        await asyncio.wait([part.answer for part in parts], timeout=self._timeout_seconds)
+    async def _collect(self, parts: list[_Part], replies: list[Reply], seconds: float) -> None:
+        await asyncio.wait([part.answer for part in parts], timeout=seconds)
         for part in parts:
             if part.answer.done():
                 answers = part.answer.result()

@@ -194,5 +194,5 @@ class Feed:
     def _note_loss(self, error: BaseException) -> None:
         """Say so once, until it is well again."""
         if self._well:
-            _logger.warning("no hints from Redis until it is back: %s", error)
+            _logger.warning("no hints from Redis until it is back: %s", getattr(error, "reason", error))
         self._well = False

@@ -55,6 +55,8 @@ def error_of(reply: Exception, command: Command, run_id: str) -> StoreError:
 
 
 def _failure(reply: Exception, key: str) -> StoreError:
+    if isinstance(reply, AskError):
+        return StoreUnavailableError("the nodes of the cluster do not agree where the key is")
     text = str(reply)[:_SHOWN_CHARACTERS]
     if is_passing(reply):
         return StoreUnavailableError(text)

@@ -46,7 +46,9 @@ async def rehearse(wire: Wire, keys: Keys, run_id: str) -> None:
         (b"ZREM", index, name),
         wire.publication(run.s, b""),
     ]
-    for command, reply in zip(commands, await wire.call(commands), strict=True):
+    # One by one, because a script that has to be sent along comes after what was asked with it.
+    for command in commands:
+        (reply,) = await wire.call([command])
         if isinstance(reply, ResponseError) and (isinstance(reply, NoPermissionError) or not is_passing(reply)):
             raise StoreSetupError(f"Redis refuses what the store needs: {reply}")
         if isinstance(reply, Exception):

@@ -47,8 +47,13 @@ _COMPACT = "INSERT OR REPLACE INTO block (run, data) VALUES (?, ?)"
 _BLOCK = "SELECT data FROM block WHERE run = ?"
 _PURGE = "DELETE FROM run WHERE run_id = ?"
 _NOTIFY = "INSERT INTO signal (origin, topic, run_id, text, at_ms) VALUES (?, ?, ?, ?, ?)"
-_FORWARD = "SELECT first, last, data FROM log WHERE g BETWEEN ? AND ? AND run = ? AND last > ? ORDER BY g"
-_BACKWARD = _FORWARD + " DESC"
+_FORWARD = """
+    SELECT first, last, data FROM log WHERE g BETWEEN :first_g AND :last_g AND run = :run AND last > :after ORDER BY g
+"""
+# Without `last > :after`: the row before the first one that is wanted ends the search, it need not go on to `first_g`.
+_BACKWARD = """
+    SELECT first, last, data FROM log WHERE g BETWEEN :first_g AND :last_g AND run = :run ORDER BY g DESC
+"""
 #: By whether an owner and a thread are given. The indexes hold open runs only, however many final ones there are.
 _ACTIVE = {
     (False, False): "SELECT run_id FROM run INDEXED BY open_by_owner WHERE state = 0",
@@ -173,11 +178,11 @@ def records(db: sqlite3.Connection, run: RunRow, *, after: int, limit: int) -> l
     if after >= run.last:
         return []
     near_end = run.last - after <= limit
-    rows: list[Any] = []
-    with closing(db.execute(_BACKWARD if near_end else _FORWARD, (run.first_g, run.last_g, run.id, after))) as found:
-        for row in found:
-            rows.append(row)
-            first, last, _ = row
+    place = {"first_g": run.first_g, "last_g": run.last_g, "run": run.id, "after": after}
+    rows: list[tuple[int, int, bytes]] = []
+    with closing(db.execute(_BACKWARD if near_end else _FORWARD, place)) as found:
+        for first, last, data in found:
+            rows.append((first, last, data))
             if (first <= after + 1) if near_end else (last >= after + limit):
                 break
     if near_end:
