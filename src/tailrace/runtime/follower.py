@@ -116,7 +116,7 @@ class Follower:
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(remaining):
-                    await self.wait()
+                    await self._wait_for_news()
 
     async def read(self, limit: int = _READ_ENTRIES) -> list[Entry]:
         """What is there after the cursor, in order; nothing if nothing is. Check `ended` after it.
@@ -145,17 +145,23 @@ class Follower:
 
     async def wait(self) -> None:
         """Wait until there may be something new, or `wake` was called."""
+        log = self._own_log()
+        if log is not None:
+            ready = log.acked > self.cursor or log.settled
+        else:
+            ready = bool(self._heard) or self._look
+        if not ready:
+            await self._wait_for_news()
+        self._woken = False
+
+    async def _wait_for_news(self) -> None:
         if self._woken:
             self._woken = False
             return
         self._news = asyncio.get_running_loop().create_future()
         log = self._own_log()
         if log is not None:
-            if log.acked > self.cursor or log.settled:
-                return
             await log.wait_with(self._news)
-        elif self._heard or self._look:
-            return
         else:
             _, silent = await asyncio.wait({self._news}, timeout=_SILENCE_SECONDS)
             self._look = self._look or bool(silent)
