@@ -13,8 +13,11 @@ from tailrace.errors import CursorInvalidError, RunNotFoundError, StoreUnavailab
 from tailrace.runtime.runs import RunInfo
 from tailrace.web.errors import error_response
 from tailrace.web.headers import RawHeaders, read_cursor, stream_headers
+from tailrace.web.multiplex import FEED_RUNS, RunsEncoder, RunsFeed
 from tailrace.web.reader import RunReader
 from tailrace.web.service import RunService
+from tailrace.web.stream import Stream
+from tailrace.web.writer import AsgiWriter
 from tailrace.wire.cursor import START, Cursor
 from tailrace.wire.dialects import native
 from tailrace.wire.dialects.contract import Dialect
@@ -46,6 +49,7 @@ class RunRoutes:
         """All routes."""
         return [
             RunRoute("/", "GET", self.list_active, "List the running runs of a thread"),
+            RunRoute("/feed", "GET", self.feed, "Several runs on one stream"),
             RunRoute("/{run_id}", "GET", self.inspect, "A run so far, reduced"),
             RunRoute("/{run_id}/events", "GET", self.events, "A run's log as a stream"),
             RunRoute("/{run_id}/cancel", "POST", self.cancel, "Ask a run to stop"),
@@ -67,6 +71,24 @@ class RunRoutes:
         except TailraceError as error:
             return error_response(error, native.DIALECT)
         return _json({"runs": [self._described(request, info) for info in active]})
+
+    async def feed(self, request: Request) -> Response:
+        """`GET /feed?runs=a:12,b&thread=`: runs from their cursors on, and those that begin in the thread.
+
+        Only for callers with an identity. Frames are native, with ids `<run_id>:<seq>`.
+        """
+        try:
+            owner = await self._identity(request)
+            thread = request.query_params.get("thread")
+            cursors = _cursors(request.query_params.get("runs", ""), needed=thread is None)
+            for run_id in cursors:
+                await self._tail.authorize(run_id, owner)
+            feed = RunsFeed(self._tail, cursors, owner=owner, thread=thread)
+            return await _FeedResponse(self._tail, feed).opened()
+        except StoreUnavailableError:
+            return _come_back()
+        except TailraceError as error:
+            return error_response(error, native.DIALECT)
 
     async def inspect(self, request: Request) -> Response:
         """`GET /{id}`: the run reduced, with `seq`, the cursor to go on from."""
@@ -138,6 +160,66 @@ class _ReaderResponse(Response):
             await self._reader.stream(receive, send, self.raw_headers)
         finally:
             self._reader.close()
+
+
+class _FeedResponse(Response):
+    """Streams several runs, and leaves them."""
+
+    raw_headers: RawHeaders
+
+    def __init__(self, tail: RunService, feed: RunsFeed) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.raw_headers = []
+        self._tail = tail
+        self._feed = feed
+
+    async def opened(self) -> Response:
+        """This response, with its places found; left again if they cannot be."""
+        try:
+            await self._feed.place()
+        except BaseException:
+            self._feed.close()
+            raise
+        return self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tail = self._tail
+        writer = AsgiWriter(scope, send, timeout_seconds=tail.send_timeout_seconds)
+        stream = Stream(
+            self._feed,
+            RunsEncoder(),
+            writer,
+            fresh_encoder=RunsEncoder,
+            wheel=tail.wheel,
+            heartbeat_seconds=tail.heartbeat_seconds,
+            resumes=True,
+        )
+        try:
+            await writer.start(200, stream_headers(native.DIALECT.headers, self.raw_headers))
+            with tail.open_stream(stream):
+                await stream.run(receive)
+        finally:
+            self._feed.close()
+
+
+def _cursors(text: str, *, needed: bool) -> dict[str, int]:
+    """`a:12,b` as where to begin in each run.
+
+    Raises:
+        CursorInvalidError: Not in that form, too many runs, or none where one is needed.
+    """
+    items = [item for item in text.split(",") if item]
+    if len(items) > FEED_RUNS or (needed and not items):
+        raise CursorInvalidError(text)
+    cursors: dict[str, int] = {}
+    for item in items:
+        cursor = Cursor.parse(item if ":" in item else f"{item}:0")
+        if cursor.run_id is None:
+            raise CursorInvalidError(item)
+        cursors[cursor.run_id] = cursor.seq
+    return cursors
 
 
 def _cursor_in(run_id: str, request: Request) -> Cursor:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -92,7 +93,7 @@ class RunService(Runs):
         self._owner_of = owner
         self._path: str | None = None
         self._app: object = None
-        self._streams: set[Stream] = set()
+        self._streams: set[Stream[Any]] = set()
         self._streams_left: asyncio.Event | None = None
         self._warned: set[str] = set()
 
@@ -139,7 +140,7 @@ class RunService(Runs):
     # Streams and the drain -------------------------------------------------------------------------------------------
 
     @contextmanager
-    def open_stream(self, stream: Stream) -> Generator[None]:
+    def open_stream(self, stream: Stream[Any]) -> Generator[None]:
         """Count a stream while it is open, so that a drain finds it."""
         self._streams.add(stream)
         try:

@@ -8,19 +8,17 @@ that was told to come back.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from starlette.types import Receive
 
 from tailrace.errors import RunNotFoundError, SendTimeoutError, StoreUnavailableError
-from tailrace.events import Entry
 from tailrace.web.wheel import Wheel
 from tailrace.web.writer import Writer
-from tailrace.wire.dialects.contract import Encoder
 from tailrace.wire.dialects.native import RESET, reconnect
 
-__all__ = ["END", "HEARTBEAT", "Feed", "Stream"]
+__all__ = ["END", "HEARTBEAT", "EntryEncoder", "Feed", "Stream"]
 
 #: Both are comments of one line and no blank line: a blank line makes some clients dispatch an empty event.
 HEARTBEAT = b": hb\n"
@@ -32,13 +30,18 @@ _SHORTEST_RETRY_MS = 1_000
 _logger = logging.getLogger("tailrace")
 
 
-class Feed(Protocol):
+_T = TypeVar("_T")
+_Out = TypeVar("_Out", covariant=True)
+_In = TypeVar("_In", contravariant=True)
+
+
+class Feed(Protocol[_Out]):
     """Entries in order, for one reader."""
 
     ended: bool
     was_reset: bool
 
-    async def read(self, limit: int = ...) -> list[Entry]:
+    async def read(self, limit: int = ...) -> Sequence[_Out]:
         """What is ready, at most `limit` entries; nothing if nothing is."""
         ...
 
@@ -51,7 +54,15 @@ class Feed(Protocol):
         ...
 
 
-class Stream:
+class EntryEncoder(Protocol[_In]):
+    """Turns what a feed gives into frames."""
+
+    def encode(self, entry: _In, /) -> list[bytes]:
+        """The whole frames of one entry, possibly none."""
+        ...
+
+
+class Stream(Generic[_T]):
     """One open response.
 
     Attributes:
@@ -61,11 +72,11 @@ class Stream:
 
     def __init__(  # noqa: PLR0913  the parts of a response
         self,
-        feed: Feed,
-        encoder: Encoder,
+        feed: Feed[_T],
+        encoder: EntryEncoder[_T],
         writer: Writer,
         *,
-        fresh_encoder: Callable[[], Encoder],
+        fresh_encoder: Callable[[], EntryEncoder[_T]],
         wheel: Wheel,
         heartbeat_seconds: float,
         resumes: bool,
@@ -158,7 +169,7 @@ class Stream:
             if not entries and not self._aborting:
                 await self._idle()
 
-    async def _read(self) -> list[Entry]:
+    async def _read(self) -> Sequence[_T]:
         try:
             # A reader that has some frames of an entry gets the rest of just that entry, so nothing may be merged in.
             return await (self._feed.read(1) if self._skip_frames else self._feed.read())
@@ -182,7 +193,7 @@ class Stream:
             # A server that buffers does not wait, so a long replay would keep everybody else from their turn.
             await asyncio.sleep(0)
 
-    def _frames(self, entries: list[Entry]) -> Iterator[bytes]:
+    def _frames(self, entries: Sequence[_T]) -> Iterator[bytes]:
         """The entries' frames, joined to writes of bounded size."""
         waiting: list[bytes] = []
         size = 0
