@@ -10,18 +10,27 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeAlias, cast
 
-import redis
+import hiredis
 
-__all__ = ["RedisNodes", "RedisServer", "free_port", "wait_until"]
+__all__ = ["AskError", "RedisNodes", "RedisServer", "free_port", "wait_until"]
 
 _BOUND_SECONDS = 20
 _PORT_ATTEMPTS = 5
 _SLOTS = 16_384
+
+
+#: As it is on the wire.
+Reply: TypeAlias = Any
+_pack = cast("Callable[[tuple[bytes, ...]], bytes]", vars(hiredis)["pack_command"])
+
+
+class AskError(Exception):
+    """The server refused what a test asked it."""
 
 
 class RedisServer:
@@ -29,10 +38,7 @@ class RedisServer:
 
     Attributes:
         port: Where it listens.
-        admin: A client that is no part of what is tested.
     """
-
-    admin: redis.Redis
 
     def __init__(self, program: str, folder: Path, *config: str, port: int | None = None) -> None:
         """Describe it; each line of `config` is one of redis.conf."""
@@ -60,6 +66,35 @@ class RedisServer:
         """Of database 0, without a password."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def ask(self, *words: str | bytes | int) -> Reply:
+        """The reply to a command, on a connection of its own, which may be used from any thread.
+
+        Raises:
+            AskError: The server refused.
+        """
+        reader = hiredis.Reader()
+        with socket.create_connection(("127.0.0.1", self.port), _BOUND_SECONDS) as connection:
+            connection.sendall(_pack(tuple(word if isinstance(word, bytes) else str(word).encode() for word in words)))
+            while (reply := reader.gets()) is False:
+                reader.feed(connection.recv(65_536) or _raise_closed())
+        if isinstance(reply, hiredis.ReplyError):
+            raise AskError(str(reply))
+        return reply
+
+    def info(self, section: str) -> dict[str, str]:
+        """The lines of a section of `INFO`."""
+        lines = cast("bytes", self.ask("INFO", section)).decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    def clients(self, kind: str) -> list[str]:
+        """The ids of the connections of a kind, `normal` or `pubsub`, but for the one that asks."""
+        lines = cast("bytes", self.ask("CLIENT", "LIST", "TYPE", kind)).decode().splitlines()
+        return [line.split()[0] for line in lines if "cmd=client" not in line]
+
+    def cut(self, kind: str) -> int:
+        """Close all connections of a kind; how many there were."""
+        return cast("int", self.ask("CLIENT", "KILL", "TYPE", kind))
+
     def start(self) -> None:
         """Start again, on the same port and in the same folder; returns when it has loaded what it finds there."""
         assert self._process is None
@@ -82,7 +117,7 @@ class RedisServer:
         self._signal(signal.SIGCONT)
 
     @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> Generator[None]:
         """Frozen inside the block."""
         self.freeze()
         try:
@@ -101,9 +136,7 @@ class RedisServer:
         ready = _until_ready(process.stdout)
         if not ready:
             self._end(signal.SIGKILL)
-            return False
-        self.admin = redis.Redis(port=self.port, socket_timeout=_BOUND_SECONDS)
-        return True
+        return ready
 
     def _lines(self) -> Sequence[str]:
         return (f"port {self.port}", "bind 127.0.0.1", 'save ""', "appendonly no", "daemonize no", *self._config)
@@ -115,8 +148,6 @@ class RedisServer:
     def _end(self, number: int) -> None:
         if self._process is None:
             return
-        if hasattr(self, "admin"):
-            self.admin.close()
         process, self._process = self._process, None
         process.send_signal(signal.SIGCONT)
         process.send_signal(number)
@@ -129,6 +160,10 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def _raise_closed() -> bytes:
+    raise AskError("the server closed the connection")
 
 
 def _until_ready(output: IO[str]) -> bool:
@@ -198,37 +233,30 @@ class RedisNodes:
         """Give a slot and its keys from one node to another, while both are in use; never back again."""
         assert slot not in self._moved
         self._moved[slot] = target
-        old, new = (_ask(node, "MYID").decode() for node in (source, target))
-        _ask(target, "SETSLOT", slot, "IMPORTING", old)
-        _ask(source, "SETSLOT", slot, "MIGRATING", new)
-        while keys := _ask(source, "GETKEYSINSLOT", slot, 100):
-            source.admin.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+        old, new = (node.ask("CLUSTER", "MYID") for node in (source, target))
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", old)
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", new)
+        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
         for node in (target, source, *self.nodes):
-            _ask(node, "SETSLOT", slot, "NODE", new)
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", new)
 
     def _join(self) -> None:
         first, *others = self.nodes
         for node, (start, end) in zip(self.nodes, itertools.pairwise(self._bounds), strict=False):
-            _ask(node, "ADDSLOTSRANGE", start, end - 1)
-        bus_port = int(first.admin.config_get("cluster-port")["cluster-port"])
+            node.ask("CLUSTER", "ADDSLOTSRANGE", start, end - 1)
+        bus_port: bytes = first.ask("CONFIG", "GET", "cluster-port")[1]
         for node in others:
-            _ask(node, "MEET", "127.0.0.1", first.port, bus_port)
-        for node in self.nodes:
-            wait_until(lambda node=node: self._knows_all(node))
+            node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, bus_port)
+        wait_until(lambda: all(self._knows_all(node) for node in self.nodes))
         if self._replica:
             replica = self.nodes[-1]
-            _ask(replica, "REPLICATE", _ask(first, "MYID").decode())
-            wait_until(lambda: replica.admin.info("replication").get("master_link_status") == "up")
+            replica.ask("CLUSTER", "REPLICATE", first.ask("CLUSTER", "MYID"))
+            wait_until(lambda: replica.info("replication").get("master_link_status") == "up")
 
     def _knows_all(self, node: RedisServer) -> bool:
-        said = _ask(node, "INFO")
+        said: bytes = node.ask("CLUSTER", "INFO")
         return b"cluster_state:ok" in said and b"cluster_known_nodes:%d" % len(self.nodes) in said
-
-
-def _ask(node: RedisServer, *words: str | int) -> Any:
-    """A `CLUSTER` command, its reply as it comes."""
-    # Two words in one are an unknown command to redis-py, which then leaves the reply as it is.
-    return node.admin.execute_command(f"CLUSTER {words[0]} ", *words[1:])
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -24,7 +24,7 @@ def shared_redis(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def redis(shared_redis: RedisServer) -> RedisServer:
     """An empty server, for a test that leaves it as it was but for its keys."""
-    shared_redis.admin.flushall()
+    shared_redis.ask("FLUSHALL")
     return shared_redis
 
 

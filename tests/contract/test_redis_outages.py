@@ -2,16 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import pytest
-from redis.exceptions import ResponseError
 
 from tailrace.errors import GapError, RunNotFoundError, StoreError, StoreUnavailableError
 from tailrace.stores.contract import OPEN, Ack, Batch, Lease, Write
 from tailrace.stores.redis import RedisStore, feed
-from tests.redis_server import RedisServer, wait_until
+from tests.redis_server import AskError, RedisServer, wait_until
 from tests.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.redis
@@ -137,7 +135,7 @@ async def _follow_hints(hints: "asyncio.Queue[Batch | None]", records: list[byte
 
 
 @contextlib.asynccontextmanager
-async def stores(url: str, count: int) -> AsyncIterator[list[RedisStore]]:
+async def stores(url: str, count: int) -> AsyncGenerator[list[RedisStore]]:
     """As many stores as there are processes."""
     async with contextlib.AsyncExitStack() as stack:
         made = [RedisStore(url, timeout_seconds=TIMEOUT_SECONDS) for _ in range(count)]
@@ -204,7 +202,7 @@ async def test_cut_connections_cost_no_reader_anything(redis: RedisServer) -> No
     async def cut(producer: Producer) -> None:
         for _ in range(10):
             for kind in killed:
-                killed[kind] += redis.admin.client_kill_filter(_type=kind, skipme=True)
+                killed[kind] += redis.cut(kind)
             await producer.advance(5)
 
     producer = await live_through(redis.url, cut)
@@ -225,7 +223,7 @@ async def test_a_failover_to_a_late_replica_costs_no_reader_anything(start_redis
         async def fail_over(producer: Producer) -> None:
             await asyncio.to_thread(wait_for_replica, new)
             await producer.advance(5)
-            new.admin.execute_command("REPLICAOF", "NO", "ONE")
+            new.ask("REPLICAOF", "NO", "ONE")
             await producer.advance(20)
             proxy.redirect(new.port)
 
@@ -235,7 +233,7 @@ async def test_a_failover_to_a_late_replica_costs_no_reader_anything(start_redis
 
 
 def wait_for_replica(server: RedisServer) -> None:
-    wait_until(lambda: server.admin.info("replication")["master_link_status"] == "up")
+    wait_until(lambda: server.info("replication")["master_link_status"] == "up")
 
 
 # One call ------------------------------------------------------------------------------------------------------------
@@ -279,7 +277,7 @@ async def test_an_idle_connection_that_the_server_closed_costs_nothing(redis: Re
         lease = await begin(store)
 
         for seq in range(1, 6):
-            redis.admin.client_kill_filter(_type="normal", skipme=True)
+            redis.cut("normal")
             assert await append(store, lease, seq, b"a") == Ack(seq)
 
 
@@ -335,7 +333,7 @@ async def test_a_half_open_feed_is_noticed(
         store.subscribe("run", hints.put_nowait)
         async with asyncio.timeout(BOUND_SECONDS):
             assert await hints.get() is None
-            (before,) = [client["id"] for client in server.admin.client_list(_type="pubsub")]
+            (before,) = server.clients("pubsub")
 
             with server.frozen():
                 await asyncio.sleep(0.4)
@@ -343,13 +341,13 @@ async def test_a_half_open_feed_is_noticed(
             await append(store, lease, 1, b"a")
             assert await hints.get() == Batch(1, [b"a"], OPEN)
 
-        (after,) = [client["id"] for client in server.admin.client_list(_type="pubsub")]
+        (after,) = server.clients("pubsub")
         assert after != before
 
 
 def pings_of(server: RedisServer) -> int:
-    commands = cast("dict[str, dict[str, int]]", server.admin.info("commandstats"))
-    return commands.get("cmdstat_ping", {}).get("calls", 0)
+    statistics = server.info("commandstats").get("cmdstat_ping", "calls=0,")
+    return int(statistics.removeprefix("calls=").split(",")[0])
 
 
 async def test_a_quiet_feed_stays(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,13 +357,12 @@ async def test_a_quiet_feed_stays(redis: RedisServer, monkeypatch: pytest.Monkey
         store.subscribe("run", hints.put_nowait)
         async with asyncio.timeout(BOUND_SECONDS):
             assert await hints.get() is None
-            (before,) = redis.admin.client_list(_type="pubsub")
-            redis.admin.config_resetstat()
-            while pings_of(redis) < 10:
-                await asyncio.sleep(0.02)
-        (after,) = redis.admin.client_list(_type="pubsub")
+            (before,) = redis.clients("pubsub")
+            redis.ask("CONFIG", "RESETSTAT")
+            await asyncio.to_thread(wait_until, lambda: pings_of(redis) >= 10)
+        (after,) = redis.clients("pubsub")
 
-        assert before["id"] == after["id"]
+        assert before == after
         assert hints.empty()
 
 
@@ -375,7 +372,7 @@ async def test_a_demoted_server_is_left_for_its_successor(
     old, new = start_redis(), start_redis()
     async with TcpProxy(old.port) as proxy, stores(f"redis://127.0.0.1:{proxy.port}", 1) as (store,):
         lease = await begin(store)
-        old.admin.replicaof("127.0.0.1", new.port)
+        old.ask("REPLICAOF", "127.0.0.1", new.port)
         proxy.redirect(new.port, cut=False)
 
         refused = await append(store, lease, 1, b"a")
@@ -391,9 +388,9 @@ async def test_a_full_server_is_unavailable_until_there_is_room(start_redis: Cal
     async with stores(server.url, 1) as (store,):
         lease = await begin(store)
 
-        server.admin.config_set("maxmemory", 1)
+        server.ask("CONFIG", "SET", "maxmemory", 1)
         refused = await append(store, lease, 1, b"a")
-        server.admin.config_set("maxmemory", 0)
+        server.ask("CONFIG", "SET", "maxmemory", 0)
 
         assert isinstance(refused, StoreUnavailableError)
         assert await append(store, lease, 1, b"a") == Ack(1)
@@ -405,19 +402,27 @@ async def test_a_busy_server_is_unavailable_until_it_is_free(start_redis: Callab
         lease = await begin(store)
 
         looping = asyncio.create_task(asyncio.to_thread(loop_for_ever, server))
-        async with asyncio.timeout(BOUND_SECONDS):
-            while not isinstance(answer := await append(store, lease, 1), StoreUnavailableError):
-                await asyncio.sleep(0.01)
-        server.admin.script_kill()
+        await asyncio.to_thread(wait_until, lambda: is_busy(server))
+        refused = await append(store, lease, 1, b"a")
+        server.ask("SCRIPT", "KILL")
         await looping
 
-        assert "busy" in str(answer)
+        assert isinstance(refused, StoreUnavailableError)
+        assert "busy" in str(refused)
         assert await append(store, lease, 1, b"a") == Ack(1)
 
 
 def loop_for_ever(server: RedisServer) -> None:
-    with contextlib.suppress(ResponseError):
-        server.admin.eval("while true do end", 0)
+    with contextlib.suppress(AskError):
+        server.ask("EVAL", "while true do end", 0)
+
+
+def is_busy(server: RedisServer) -> bool:
+    try:
+        server.ask("GET", "anything")
+    except AskError:
+        return True
+    return False
 
 
 async def test_a_closed_store_is_unavailable_and_leaves_no_connection(redis: RedisServer) -> None:
@@ -430,4 +435,4 @@ async def test_a_closed_store_is_unavailable_and_leaves_no_connection(redis: Red
 
         with pytest.raises(StoreUnavailableError):
             await store.info("run")
-    assert len(redis.admin.client_list()) == 1
+    assert redis.clients("normal") == redis.clients("pubsub") == []

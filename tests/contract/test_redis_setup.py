@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -51,7 +51,9 @@ def url_of(server: RedisServer, user: str = "", password: str = "") -> str:
 
 @pytest.fixture
 def guarded(start_redis: Callable[..., RedisServer]) -> RedisServer:
-    return start_redis(f"user worker on >{PLAIN_PASSWORD} ~tr:* &tr:* {NEEDED_COMMANDS}")
+    server = start_redis()
+    server.ask("ACL", "SETUSER", "worker", "on", f">{PLAIN_PASSWORD}", "~tr:*", "&tr:*", *NEEDED_COMMANDS.split())
+    return server
 
 
 async def test_a_user_with_the_needed_permissions_can_do_everything(guarded: RedisServer) -> None:
@@ -81,7 +83,7 @@ async def test_a_user_with_the_needed_permissions_can_do_everything(guarded: Red
 async def test_a_wrong_password_is_refused(
     user: str, password: str, guarded: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    guarded.admin.config_set("requirepass", "another")
+    guarded.ask("CONFIG", "SET", "requirepass", "another")
 
     with caplog.at_level(logging.DEBUG):
         said = await refusal(url_of(guarded, user, password))
@@ -91,7 +93,7 @@ async def test_a_wrong_password_is_refused(
 
 
 async def test_a_missing_password_is_told_as_such(guarded: RedisServer) -> None:
-    guarded.admin.config_set("requirepass", "another")
+    guarded.ask("CONFIG", "SET", "requirepass", "another")
 
     assert "refuses the user or the password" in await refusal(guarded.url)
 
@@ -110,14 +112,14 @@ async def test_a_missing_password_is_told_as_such(guarded: RedisServer) -> None:
     ],
 )
 async def test_a_missing_permission_is_found_at_start(missing: str, said: str, guarded: RedisServer) -> None:
-    guarded.admin.execute_command("ACL SETUSER", "worker", *missing.split())
+    guarded.ask("ACL", "SETUSER", "worker", *missing.split())
 
     assert said in await refusal(url_of(guarded, "worker", PASSWORD))
 
 
 @pytest.mark.parametrize("forbidden", ["-info", "-config"])
 async def test_what_a_managed_redis_forbids_is_not_needed(forbidden: str, guarded: RedisServer) -> None:
-    guarded.admin.execute_command("ACL SETUSER", "worker", forbidden)
+    guarded.ask("ACL", "SETUSER", "worker", forbidden)
 
     await opened(url_of(guarded, "worker", PASSWORD))
 
@@ -128,12 +130,12 @@ async def test_a_permission_that_is_lost_later_makes_the_store_unavailable(guard
         lease = await store.create("run", owner=None, thread=None, fingerprint=b"")
         assert lease is not None
 
-        guarded.admin.execute_command("ACL SETUSER", "worker", "-evalsha")
+        guarded.ask("ACL", "SETUSER", "worker", "-evalsha")
         without_command = await store.commit([Write(lease, 1, [b"a"])])
-        guarded.admin.execute_command("ACL SETUSER", "worker", "off")
-        guarded.admin.client_kill_filter(_type="normal", skipme=True)
+        guarded.ask("ACL", "SETUSER", "worker", "off")
+        guarded.cut("normal")
         without_user = await store.commit([Write(lease, 1, [b"a"])])
-        guarded.admin.execute_command("ACL SETUSER", "worker", "on", "+evalsha")
+        guarded.ask("ACL", "SETUSER", "worker", "on", "+evalsha")
 
         assert [type(answer) for answer in (*without_command, *without_user)] == [StoreUnavailableError] * 2
         assert await store.commit([Write(lease, 1, [b"a"])]) == [Ack(1)]
@@ -212,11 +214,11 @@ async def test_a_memory_policy_that_takes_runs_away_is_warned_of(
     warned: dict[str, bool] = {}
 
     for policy in ("noeviction", "volatile-ttl", "allkeys-lru", "volatile-lru"):
-        server.admin.config_set("maxmemory-policy", policy)
+        server.ask("CONFIG", "SET", "maxmemory-policy", policy)
         caplog.clear()
         await opened(server.url)
         warned[policy] = f"maxmemory-policy is {policy}" in caplog.text
-    server.admin.config_set("maxmemory", 0)
+    server.ask("CONFIG", "SET", "maxmemory", 0)
     caplog.clear()
     await opened(server.url)
 
@@ -268,7 +270,7 @@ class Stranger(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def stranger(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
+async def stranger(answer: Callable[[bytes], bytes]) -> AsyncGenerator[str]:
     """The URL of a server that gives to each command whatever `answer` makes of its name."""
     transports: set[asyncio.Transport] = set()
     loop = asyncio.get_running_loop()
@@ -354,8 +356,11 @@ async def test_a_server_that_speaks_something_else_is_unavailable() -> None:
 
 
 async def test_a_server_that_says_nothing_is_waited_for_no_longer_than_the_timeout() -> None:
-    async with stranger(lambda name: b"") as url:
-        async with contextlib.aclosing(RedisStore(url, timeout_seconds=0.1)) as store, asyncio.timeout(BOUND_SECONDS):
-            for call in (store.open(), store.info("run"), store.commit([]), store.secret()):
-                with pytest.raises(StoreUnavailableError, match="no answer"):
-                    await call
+    async with (
+        stranger(lambda name: b"") as url,
+        contextlib.aclosing(RedisStore(url, timeout_seconds=0.1)) as store,
+        asyncio.timeout(BOUND_SECONDS),
+    ):
+        for call in (store.open(), store.info("run"), store.commit([]), store.secret()):
+            with pytest.raises(StoreUnavailableError, match="no answer"):
+                await call

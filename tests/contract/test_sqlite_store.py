@@ -339,6 +339,14 @@ async def test_a_file_that_cannot_be_written_is_refused(path: Path, monkeypatch:
     assert "cannot be written" in await refusal(path)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the kind of locks is chosen by a name that Unix has")
+async def test_a_file_system_that_cannot_share_memory_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlite3.connect", connecting(uri="file:{}?vfs=unix-dotfile"))
+
+    with pytest.raises(StoreSetupError, match="local disk"):
+        await SqliteStore(path).open()
+
+
 # Opening and closing -------------------------------------------------------------------------------------------------
 
 
@@ -359,12 +367,11 @@ async def test_a_store_that_is_not_open_is_unavailable(path: Path) -> None:
 
 
 async def test_opening_twice_is_opening_once(path: Path) -> None:
-    before = threading.active_count()
     store = SqliteStore(path)
 
     await asyncio.gather(store.open(), store.open())
 
-    assert threading.active_count() == before + 2
+    assert store_threads() == ["tailrace-sqlite-reader", "tailrace-sqlite-writer"]
     await store.aclose()
 
 
@@ -376,8 +383,16 @@ async def test_closing_leaves_no_thread_and_no_file_but_the_database(path: Path)
 
     await store.aclose()
 
-    assert [thread.name for thread in threading.enumerate() if "sqlite" in thread.name] == []
-    assert list(path.parent.iterdir()) == [path]
+    assert store_threads() == []
+    assert files_beside(path) == [path]
+
+
+def store_threads() -> list[str]:
+    return sorted(thread.name for thread in threading.enumerate() if "sqlite" in thread.name)
+
+
+def files_beside(path: Path) -> list[Path]:
+    return list(path.parent.iterdir())
 
 
 async def test_what_was_handed_over_before_the_close_is_written(path: Path) -> None:
@@ -463,6 +478,38 @@ async def test_hints_of_another_worker_carry_no_more_than_a_bound(path: Path, mo
         assert None in hints.items
 
 
+async def test_what_a_worker_wrote_itself_is_hinted_at_once(path: Path) -> None:
+    async with opened(SqliteStore(path)) as here, opened(SqliteStore(path)) as there:
+        lease = await begin(here)
+        hints = Inbox[Batch | None]()
+        here.subscribe("run", hints)
+        await here.info("run")
+
+        await append(here, lease, 1, b"here")
+        await append(there, lease, 2, b"there")
+        while len(hints.items) < 2:
+            await hints.told(PATIENCE_SECONDS)
+
+        assert hints.items == [Batch(1, (b"here",), OPEN), Batch(2, [b"there"], OPEN)]
+
+
+async def test_many_writes_of_another_worker_are_hinted_at_one_by_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailrace.stores.sqlite.tail._ROWS", 3)
+    async with opened(SqliteStore(path)) as here, opened(SqliteStore(path)) as there:
+        lease = await begin(here)
+        hints = Inbox[Batch | None]()
+        there.subscribe("run", hints)
+        await there.info("run")
+
+        await here.commit([Write(lease, seq, [b"%d" % seq]) for seq in range(1, 21)])
+        while len(hints.items) < 20:
+            await hints.told(PATIENCE_SECONDS)
+
+        assert hints.items == [Batch(seq, [b"%d" % seq], OPEN) for seq in range(1, 21)]
+
+
 # What is removed -----------------------------------------------------------------------------------------------------
 
 
@@ -528,6 +575,24 @@ async def test_the_records_of_a_compacted_or_purged_run_leave_the_file(path: Pat
 
         assert (await store.read("compacted", 0, limit=1)).block == b"block"
         assert await records_of(store, "kept") == [b"a"] * 10
+
+
+async def test_hints_come_after_all_records_have_left_the_file(path: Path, clock: FakeClock) -> None:
+    async with opened(swept_store(path, clock)) as here, opened(swept_store(path, clock)) as there:
+        old, new = await begin(here, "old"), await begin(here, "new")
+        for seq in range(1, 6):
+            await append(here, old, seq, b"a")
+        hints = Inbox[Batch | None]()
+        there.subscribe("new", hints)
+        await there.info("new")
+        await here.purge("old")
+        clock.advance(1)
+        assert await counted(path, "SELECT count(*) FROM log", 0)
+
+        await append(here, new, 1, b"a")
+
+        await hints.filled()
+        assert hints.items == [Batch(1, [b"a"], OPEN)]
 
 
 async def test_of_many_workers_one_sweeps(path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:

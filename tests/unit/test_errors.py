@@ -28,6 +28,7 @@ EXAMPLES: list[tuple[TailraceError, str, dict[str, Any]]] = [
     ),
     (errors.DrainingError(), "draining", {}),
     (errors.SendTimeoutError(1.5), "send_timeout", {"timeout_seconds": 1.5}),
+    (errors.StoreSetupError("why"), "store_setup", {"reason": "why"}),
     (errors.StoreUnavailableError("why"), "store_unavailable", {"reason": "why"}),
     (errors.FencedError("r"), "fenced", {"run_id": "r"}),
     (errors.GapError(5), "gap", {"last": 5}),

@@ -19,6 +19,8 @@ __all__ = ["decode_block", "encode_block"]
 
 _LEVEL = 1
 _VERSION = 1
+#: What is between two times must fit into 64 bits, which is all that MessagePack has for an integer.
+_LATEST_MS = 2**62
 
 
 class _Raw(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -88,7 +90,9 @@ def decode_block(block: bytes) -> list[bytes]:
 def _delta_entry(seq: int, record: bytes) -> Entry | None:
     """The record as an entry, if it is a delta that can be rebuilt from it to the byte."""
     entry = decode_record(seq, record)
-    if isinstance(entry.event, events.DELTAS) and encode_record(entry.at_ms, entry.event) == record:
+    if not isinstance(entry.event, events.DELTAS) or abs(entry.at_ms) > _LATEST_MS:
+        return None
+    if encode_record(entry.at_ms, entry.event) == record:
         return entry
     return None
 
@@ -107,6 +111,9 @@ def _pack(entries: list[Entry]) -> _Stretch:
 
 def _unpack(stretch: _Stretch) -> list[bytes]:
     template = events.decode(stretch.event)
+    parts = (isinstance(template, events.DELTAS), sum(stretch.lengths), len(stretch.waits_ms) + 1)
+    if parts != (True, len(stretch.text), len(stretch.lengths)):
+        raise EventInvalidError("not a block: a stretch whose parts do not fit together")
     records: list[bytes] = []
     at_ms, start = stretch.at_ms, 0
     for index, length in enumerate(stretch.lengths):

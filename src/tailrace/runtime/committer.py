@@ -82,7 +82,9 @@ class Committer:
         run_id = run.log.lease.run_id
         self._dirty[run_id] = run
         self._saved.clear()
-        if run_id not in self._live and not run.log.settled:
+        known = self._live.get(run_id)
+        # An id whose first run was undone may be in use again.
+        if (known is None or known.run is not run) and not run.log.settled:
             self._live[run_id] = _Live(run, self._clock.monotonic())
         if self._task is None or self._task.done():
             # Events of an event loop that has ended cannot be waited for in the next.

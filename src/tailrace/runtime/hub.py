@@ -5,9 +5,11 @@ the log for everything else.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from tailrace.errors import StoreError
 from tailrace.events import Entry, decode_record
 from tailrace.runtime.observer import Observer
 from tailrace.runtime.topics import FOLLOWING, PRESENCE_SECONDS, run_topic
@@ -66,7 +68,9 @@ class Hub:
         """Tell the producers, who may want to end a run that nobody follows; ends when nothing is followed."""
         while self._runs:
             for run_id in tuple(self._runs):
-                await self._store.signal(run_topic(run_id), FOLLOWING)
+                # An announcement may get lost in any case; the next one is never far.
+                with contextlib.suppress(StoreError):
+                    await self._store.signal(run_topic(run_id), FOLLOWING)
             await asyncio.sleep(PRESENCE_SECONDS)
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -45,7 +46,7 @@ class Observer:
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._watched: dict[str, int] = {}
-        self._own: set[str] = set()
+        self._own: Counter[str] = Counter()
         self._observations: dict[str, _Observation] = {}
         self._sampled: set[str] = set()
         self._sample_at = 0.0
@@ -66,11 +67,14 @@ class Observer:
 
     def disown(self, run_id: str) -> None:
         """This process no longer produces the run."""
-        self._own.discard(run_id)
+        # A run that was undone may leave after the next one of its id has begun.
+        self._own[run_id] -= 1
+        if self._own[run_id] <= 0:
+            del self._own[run_id]
 
     def own(self, run_id: str) -> None:
         """This process produces the run, and needs no looking after."""
-        self._own.add(run_id)
+        self._own[run_id] += 1
 
     def start(self) -> None:
         """Look after runs that nobody follows, too."""

@@ -21,7 +21,7 @@ LOST = (RedisError, OSError, TimeoutError)
 
 _FORM = "redis[s]://[[user]:password@]host[:port][/database] or unix://path"
 #: Newer versions of redis-py read files to tell the server their own version; no older one knows the option.
-_UNTOLD = {"driver_info": None} if "driver_info" in signature(AbstractConnection.__init__).parameters else {}
+_UNTOLD = {"driver_info": None} if "driver_info" in signature(AbstractConnection).parameters else {}
 #: Options that a URL may carry for a pool, which there is not.
 _POOL_OPTIONS = ("connection_class", "max_connections", "timeout")
 

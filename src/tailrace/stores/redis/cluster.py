@@ -6,16 +6,16 @@ be reached, or takes a channel away.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, MovedError
 
 from tailrace.errors import StoreUnavailableError
 from tailrace.stores.redis.address import Address
 from tailrace.stores.redis.command import Command, Reply, key_of
 from tailrace.stores.redis.feed import Feed, Heard
 from tailrace.stores.redis.link import Link
+from tailrace.stores.redis.refusals import Redirect, redirect_of
 
 __all__ = ["Cluster"]
 
@@ -39,9 +39,6 @@ class _Part(NamedTuple):
     answer: "asyncio.Future[list[Reply]]"
     indices: list[int]
     asking: bool
-
-
-_Redirects: TypeAlias = dict[int, _Node]
 
 
 class Cluster:
@@ -108,14 +105,14 @@ class Cluster:
     # Commands --------------------------------------------------------------------------------------------------------
 
     def _send(
-        self, commands: Sequence[Command], indices: Iterable[int], redirects: Mapping[int, _Node] | None = None
+        self, commands: Sequence[Command], indices: Iterable[int], asked: Mapping[int, _Node] | None = None
     ) -> list[_Part]:
-        """Post the commands with these indices; those with a redirect to where it says, for this once."""
+        """Post the commands with these indices; those in `asked` to the node that it names."""
         groups: dict[tuple[_Node | None, bool], list[int]] = {}
         for index in indices:
-            redirect = (redirects or {}).get(index)
-            node = redirect or self._slots[key_slot(key_of(commands[index]))]
-            groups.setdefault((node, redirect is not None), []).append(index)
+            elsewhere = (asked or {}).get(index)
+            node = elsewhere or self._slots[key_slot(key_of(commands[index]))]
+            groups.setdefault((node, elsewhere is not None), []).append(index)
         return [
             _Part(self._post_to(node, [commands[index] for index in group], asking=asking), group, asking)
             for (node, asking), group in groups.items()
@@ -138,14 +135,19 @@ class Cluster:
         pause_seconds = 0.0
         while parts:
             await self._collect(parts, replies, deadline - loop.time())
-            again = [index for part in parts for index in part.indices if isinstance(replies[index], AskError)]
-            if not again or loop.time() + pause_seconds >= deadline:
+            redirects = {
+                index: redirect
+                for part in parts
+                for index in part.indices
+                if (redirect := redirect_of(replies[index])) is not None
+            }
+            if not redirects or loop.time() + pause_seconds >= deadline:
                 break
-            redirects = self._redirects(again, replies)
+            asked = self._learn(redirects)
             await asyncio.sleep(pause_seconds)
             # The nodes may not agree yet.
             pause_seconds += _PAUSE_SECONDS
-            parts = self._send(commands, again, redirects)
+            parts = self._send(commands, redirects, asked)
         return replies
 
     async def _collect(self, parts: list[_Part], replies: list[Reply], seconds: float) -> None:
@@ -160,18 +162,17 @@ class Cluster:
                 part.answer.cancel()
                 self._stale = True
 
-    def _redirects(self, indices: Iterable[int], replies: Sequence[Reply]) -> _Redirects:
-        """Learn from the answers where slots are now; what is there only while a slot moves is returned."""
-        redirects: _Redirects = {}
-        for index in indices:
-            error = replies[index]
-            node = _Node(error.host or self._address.host, error.port)
-            if isinstance(error, MovedError):
-                self._slots[error.slot_id] = node
+    def _learn(self, redirects: Mapping[int, Redirect]) -> dict[int, _Node]:
+        """Note which slots have moved; return where to ask for what is moving, for this once."""
+        asked: dict[int, _Node] = {}
+        for index, redirect in redirects.items():
+            node = _Node(redirect.host or self._address.host, redirect.port)
+            if redirect.moved:
+                self._slots[redirect.slot] = node
                 self._fetch_soon()
             else:
-                redirects[index] = node
-        return redirects
+                asked[index] = node
+        return asked
 
     def _link(self, node: _Node) -> Link:
         link = self._links.get(node)

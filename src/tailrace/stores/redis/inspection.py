@@ -5,11 +5,12 @@ import logging
 from typing import Final
 
 import msgspec
-from redis.exceptions import AskError, NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from tailrace.errors import StoreSetupError
 from tailrace.stores.redis.address import LOST, Address, Socket, drop
 from tailrace.stores.redis.command import pack
+from tailrace.stores.redis.refusals import redirect_of
 
 __all__ = ["Server", "check_server", "inspect_server"]
 
@@ -119,6 +120,7 @@ async def _subscribe(socket: Socket, channel: bytes, *, sharded: bool) -> None:
         await socket.read_response()
     except NoPermissionError:
         raise StoreSetupError(f"the Redis user may not subscribe to the channel {channel.decode()}") from None
-    except AskError:
-        # Another node would have answered, had it not been allowed.
-        pass
+    except ResponseError as error:
+        # A node that only sends us to another would have refused what is not allowed.
+        if redirect_of(error) is None:
+            raise

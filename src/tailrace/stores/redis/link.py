@@ -55,6 +55,7 @@ class Link:
         self._address = address
         self._timeout_seconds = timeout_seconds
         self._calls: list[_Call] = []
+        self._under_way: list[_Call] = []
         self._wanted = asyncio.Event()
         self._socket: Socket | None = None
         self._task: asyncio.Task[None] | None = None
@@ -86,10 +87,10 @@ class Link:
 
     async def aclose(self) -> None:
         """Wait for what is under way, at most as long as for any answer, and close the connection."""
-        pending = [call.answer for call in self._calls]
-        if pending and not self._closed:
-            await asyncio.wait(pending, timeout=self._timeout_seconds)
         self._closed = True
+        pending = [call.answer for call in (*self._under_way, *self._calls)]
+        if pending:
+            await asyncio.wait(pending, timeout=self._timeout_seconds)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -131,7 +132,8 @@ class Link:
     def _take(self) -> list[_Call]:
         calls, self._calls = self._calls, []
         self._wanted.clear()
-        return [call for call in calls if not call.answer.done()]
+        self._under_way = [call for call in calls if not call.answer.done()]
+        return self._under_way
 
     async def _round(self, calls: list[_Call]) -> None:
         """One round trip."""

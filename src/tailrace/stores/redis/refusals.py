@@ -1,20 +1,23 @@
 """What Redis answers instead of what was asked for, as the errors of the store contract."""
 
 import re
+from typing import NamedTuple
 
 from redis.exceptions import (
     AskError,
     ClusterDownError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    ResponseError,
     TryAgainError,
 )
 
 from tailrace.errors import FencedError, GapError, RunNotFoundError, StoreError, StoreUnavailableError
 from tailrace.stores.redis.command import Command, key_of
 
-__all__ = ["error_of", "is_passing"]
+__all__ = ["Redirect", "error_of", "is_passing", "redirect_of"]
 
 #: redis-py cuts the first word off where it has a class for it.
 _PASSING_CLASSES = (
@@ -29,7 +32,28 @@ _PASSING_CLASSES = (
 _PASSING_WORDS = re.compile(
     r"\b(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOPERM|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNBLOCKED|UNKILLABLE)\b"
 )
+_REDIRECT = re.compile(r"(MOVED|ASK) (\d+) (.*):(\d+)")
 _SHOWN_CHARACTERS = 200
+
+
+class Redirect(NamedTuple):
+    """Where a node of a cluster sends us; for good if the slot has `moved`, otherwise for this once."""
+
+    slot: int
+    host: str
+    port: int
+    moved: bool
+
+
+def redirect_of(reply: object) -> Redirect | None:
+    """The redirect that a reply is, if it is one."""
+    # Older versions of redis-py have no class for it outside of their cluster client.
+    if redirect_of(reply) is not None:
+        return Redirect(reply.slot_id, reply.host, reply.port, isinstance(reply, MovedError))
+    if isinstance(reply, ResponseError) and (match := _REDIRECT.fullmatch(str(reply))) is not None:
+        word, slot, host, port = match.groups()
+        return Redirect(int(slot), host, int(port), word == "MOVED")
+    return None
 
 
 def is_passing(error: Exception) -> bool:
@@ -55,7 +79,7 @@ def error_of(reply: Exception, command: Command, run_id: str) -> StoreError:
 
 
 def _failure(reply: Exception, key: str) -> StoreError:
-    if isinstance(reply, AskError):
+    if redirect_of(reply) is not None:
         return StoreUnavailableError("the nodes of the cluster do not agree where the key is")
     text = str(reply)[:_SHOWN_CHARACTERS]
     if is_passing(reply):

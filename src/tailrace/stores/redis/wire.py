@@ -77,14 +77,17 @@ class Wire:
         self._scripts = Scripts("PUBLISH")
         self._asking: asyncio.Task[Server] | None = None
         self._joining: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def ready(self) -> Scripts:
         """The scripts that suit what is there. Everybody who waits for it waits for the same attempt to find out.
 
         Raises:
             StoreSetupError: The server does not let us in.
-            StoreUnavailableError: It gave no answer.
+            StoreUnavailableError: It gave no answer, or the store is closed.
         """
+        if self._closed:
+            raise StoreUnavailableError("the store is closed")
         if self._nodes is None:
             if self._asking is None or self._asking.done():
                 asking = inspect_server(self._address, timeout_seconds=self._timeout_seconds)
@@ -132,9 +135,9 @@ class Wire:
     def join(self, channel: bytes) -> None:
         """Subscribe, now or as soon as it is known where."""
         self._channels.add(channel)
-        if self._nodes is not None:
+        if self._nodes is not None and not self._closed:
             self._nodes.join(channel)
-        elif self._joining is None or self._joining.done():
+        elif not self._closed and (self._joining is None or self._joining.done()):
             self._joining = asyncio.get_running_loop().create_task(self._join(), name="tailrace-redis-join")
 
     def part(self, channel: bytes) -> None:
@@ -145,6 +148,7 @@ class Wire:
 
     async def aclose(self) -> None:
         """Close everything; what is under way may end, within the timeout."""
+        self._closed = True
         tasks = [task for task in (self._asking, self._joining) if task is not None]
         for task in tasks:
             task.cancel()

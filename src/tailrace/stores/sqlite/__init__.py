@@ -119,7 +119,7 @@ class SqliteStore:
                 raise
             self._opened = True
             if self._hints or self._listeners:
-                self._reader.post(self._tail.seek_end)
+                self._seek()
 
     def _connect(self) -> sqlite3.Connection:
         """Called in the writer's thread."""
@@ -332,8 +332,7 @@ class SqliteStore:
 
     def _watch(self, watchers: dict[str, dict[object, _T]], key: str, watcher: _T) -> Stop:
         if not self._hints and not self._listeners:
-            # Before whatever the first watcher reads next, so that nothing is missed in between.
-            self._reader.post(self._tail.seek_end)
+            self._seek()
         place = object()
         watchers.setdefault(key, {})[place] = watcher
 
@@ -344,6 +343,10 @@ class SqliteStore:
                 watchers.pop(key, None)
 
         return stop
+
+    def _seek(self) -> None:
+        """Begin to look for what others commit: before whatever the first watcher reads next, so that it misses nothing."""
+        self._reader.post(functools.partial(self._tail.seek, since_ms=self._time_ms()))
 
     def _hint(self, run_id: str, batch: Batch | None) -> None:
         for hint in tuple(self._hints.get(run_id, {}).values()):

@@ -17,6 +17,7 @@ _LOG = """
     WHERE log.g > ? AND log.g <= ? AND log.origin <> ? ORDER BY log.g LIMIT ?
 """
 _ROW = "SELECT first, state, data FROM log WHERE g = ?"
+_SIGNALS_BEFORE = "SELECT ifnull((SELECT g FROM signal WHERE at_ms < ? ORDER BY g DESC LIMIT 1), 0)"
 _SIGNALS = "SELECT g, topic, run_id, text FROM signal WHERE g > ? AND g <= ? AND origin <> ? ORDER BY g LIMIT ?"
 
 
@@ -42,9 +43,10 @@ class Tail:
         self._signal_g = 0
         self._version: int | None = None
 
-    def seek_end(self, db: sqlite3.Connection) -> None:
-        """Skip what is there."""
-        self._log_g, self._signal_g = db.execute(_ENDS).fetchone()
+    def seek(self, db: sqlite3.Connection, *, since_ms: int) -> None:
+        """Skip the log as it is, and the signals from before `since_ms`: who listens has no other place to learn them."""
+        self._log_g, _ = db.execute(_ENDS).fetchone()
+        (self._signal_g,) = db.execute(_SIGNALS_BEFORE, (since_ms,)).fetchone()
 
     def moved(self, db: sqlite3.Connection) -> bool:
         """Whether anything was committed since the last look, cheaply; to be asked outside of transactions."""

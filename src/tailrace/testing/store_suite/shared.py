@@ -110,6 +110,8 @@ class SharedStoreSuite(OpeningSuite):
             lease = await begin(here)
             hints = Inbox[Batch | None]()
             stop = here.subscribe("run", hints)
+            # As every follower does: what happens after this is hinted at.
+            await here.info("run")
 
             accepted = await there.cancel("run", "user")
 

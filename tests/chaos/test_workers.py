@@ -1,0 +1,135 @@
+"""What becomes of runs when workers are killed or frozen, and whether it matters which worker one asks."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.chaos.readings import Reading, assert_exact, bystander, follow, log_of, read, start
+from tests.chaos.worker import workers
+
+pytestmark = pytest.mark.chaos
+
+LEASE_SECONDS = 2.0
+Figure = Callable[[str, float], None]
+
+
+async def test_every_worker_can_do_everything_with_a_run(
+    store_url: str, client: httpx2.AsyncClient, figure: Figure
+) -> None:
+    async with workers(4, store=store_url, lease_seconds=LEASE_SECONDS) as [a, b, c, d]:
+        run_id = await start(client, a.url, "one 2000 50")
+        followed = Reading("b, and then c")
+        reading = asyncio.create_task(read(followed, client, [b.url], run_id))
+        await followed.until_last(20)
+        reading.cancel()
+        resumed = asyncio.create_task(read(followed, client, [c.url], run_id))
+        await followed.until_last(followed.last + 20)
+
+        cancelled_at = time.monotonic()
+        reply = await client.post(f"{d.url}/runs/{run_id}/cancel")
+        await a.until(lambda: a.has_closed("one"))
+        closed_seconds = time.monotonic() - cancelled_at
+        await followed.until(lambda: followed.ended)
+        await resumed
+
+        assert reply.json()["accepted"]
+        assert closed_seconds < 1
+        assert followed.ended_at - cancelled_at < 1
+        assert_exact([followed, await log_of(store_url, run_id)], end="run.cancelled")
+        figure("seconds to cancel", round(closed_seconds, 2))
+
+
+async def test_a_run_of_a_killed_worker_ends_once_at_what_everybody_has_seen(
+    store_url: str, client: httpx2.AsyncClient, figure: Figure, tmp_path: Path
+) -> None:
+    async with (
+        workers(3, store=store_url, lease_seconds=LEASE_SECONDS) as [killed, *others],
+        bystander(store_url, lease_seconds=LEASE_SECONDS) as runs,
+        asyncio.TaskGroup() as tasks,
+    ):
+        run_ids = [await start(client, killed.url, f"{number} 5000 50") for number in range(4)]
+        readings = {run_id: [Reading(f"{kind} of {run_id}") for kind in ("own", "http", "python")] for run_id in run_ids}
+        for run_id, (own, elsewhere, here) in readings.items():
+            urls = [other.url for other in others]
+            tasks.create_task(read(own, client, [killed.url, *urls], run_id))
+            tasks.create_task(read(elsewhere, client, urls, run_id))
+            tasks.create_task(follow(here, runs, run_id))
+        everybody = [reading for three in readings.values() for reading in three]
+        for reading in everybody:
+            await reading.until_last(40)
+
+        await killed.kill()
+        killed_at = time.monotonic()
+        for reading in everybody:
+            await reading.until(lambda reading=reading: reading.ended or bool(reading.faults))
+
+    for run_id, three in readings.items():
+        assert_exact([*three, await log_of(store_url, run_id)], end="run.interrupted")
+        seconds = max(reading.ended_at for reading in three) - killed_at
+        assert LEASE_SECONDS - 1 < seconds < LEASE_SECONDS + 1
+        figure("seconds to interrupted", round(seconds, 3))
+        figure("events", three[0].last)
+    _check_integrity(tmp_path / "runs.db")
+
+
+async def test_a_worker_that_wakes_after_its_lease_adds_nothing(
+    store_url: str, client: httpx2.AsyncClient, figure: Figure
+) -> None:
+    async with (
+        workers(2, store=store_url, lease_seconds=LEASE_SECONDS) as [zombie, other],
+        bystander(store_url, lease_seconds=LEASE_SECONDS) as runs,
+        asyncio.TaskGroup() as tasks,
+    ):
+        labels = ["0", "1", "2"]
+        run_ids = [await start(client, zombie.url, f"{label} 5000 50") for label in labels]
+        readings = {run_id: [Reading(f"{kind} of {run_id}") for kind in ("own", "http", "python")] for run_id in run_ids}
+        for run_id, (own, elsewhere, here) in readings.items():
+            tasks.create_task(read(own, client, [zombie.url], run_id))
+            tasks.create_task(read(elsewhere, client, [other.url], run_id))
+            tasks.create_task(follow(here, runs, run_id))
+        for three in readings.values():
+            for reading in three:
+                await reading.until_last(40)
+
+        zombie.freeze()
+        for _, elsewhere, here in readings.values():
+            for reading in (elsewhere, here):
+                await reading.until(lambda reading=reading: reading.ended)
+        zombie.thaw()
+        for label in labels:
+            await zombie.until(lambda label=label: zombie.has_closed(label))
+
+    for run_id, three in readings.items():
+        assert_exact([*three, await log_of(store_url, run_id)], end="run.interrupted")
+        figure("events", three[0].last)
+
+
+async def test_a_key_posted_to_all_workers_at_once_starts_one_run(
+    store_url: str, client: httpx2.AsyncClient, figure: Figure
+) -> None:
+    keys = [f"a key that nobody else has {number}" for number in range(50)]
+    async with workers(4, "chaos_agent:count", "--store", store_url, store=store_url) as servers:
+        urls = [server.url for server in servers]
+        run_ids = list[list[str]]()
+        for number, key in enumerate(keys):
+            posts = (start(client, urls[post % 4], f"{number} 3 100", key=key) for post in range(20))
+            run_ids.append(await asyncio.gather(*posts))
+        opened = [label for server in servers for label in server.opened]
+
+    assert sorted(opened, key=int) == [str(number) for number in range(50)]
+    assert [len(set(ids)) for ids in run_ids] == [1] * 50
+    figure("posts with a key", len(keys) * 20)
+
+
+def _check_integrity(path: Path) -> None:
+    if path.exists():
+        connection = sqlite3.connect(path)
+        try:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        finally:
+            connection.close()
