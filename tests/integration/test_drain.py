@@ -18,7 +18,9 @@ from tests.integration.support.sources import Gate, Script, SyncScript
 
 Serve = Callable[..., AppServer]
 
+#: Of a drain that a test lets come to its end, and of one that has to interrupt what is left.
 GRACE_SECONDS = 15.0
+SHORT_SECONDS = 2.0
 
 
 class SharedStore(MemoryStore):
@@ -117,7 +119,7 @@ def test_what_has_not_finished_in_time_is_interrupted_and_its_readers_are_told(s
 
     with open_stream(server.port, "POST", "/chat") as stream:
         stream.next_of("text.delta")
-        server.call(tail.drain(0.5))
+        server.call(tail.drain(SHORT_SECONDS))
         rest = stream.rest()
         left = server.evaluate(lambda: (tail.live_count, tail.stream_count))
 
@@ -136,7 +138,7 @@ def test_a_client_that_waits_for_a_document_gets_what_there_is(serve: Serve) -> 
     with Connection(server.port) as connection:
         connection.send("POST", "/chat", {"accept": "application/json"})
         gate.await_arrival()
-        server.call(tail.drain(0.5))
+        server.call(tail.drain(SHORT_SECONDS))
         reply = connection.reply()
 
     assert reply.status == 200
@@ -149,7 +151,7 @@ def test_a_run_that_is_drained_can_be_read_until_the_process_goes(serve: Serve) 
 
     with open_stream(server.port, "POST", "/chat") as stream:
         url = stream.head["location"]
-        server.call(tail.drain(0.2))
+        server.call(tail.drain(SHORT_SECONDS))
         stream.rest()
     again = fetch(server.port, "GET", url)
 
@@ -193,7 +195,7 @@ def test_a_source_that_does_not_close_does_not_hold_up_a_drain(serve: Serve) -> 
 
     with open_stream(server.port, "POST", "/chat") as stream:
         stream.next_of("text.delta")
-        server.call(tail.drain(0.5))
+        server.call(tail.drain(SHORT_SECONDS))
         rest = stream.rest()
         abandoned = server.evaluate(lambda: tail.abandoned_count)
     gate.open()

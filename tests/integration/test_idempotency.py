@@ -14,7 +14,7 @@ from tests.integration.support.apps import chat_app
 from tests.integration.support.client import Connection, Reply, fetch, open_stream
 from tests.integration.support.frames import events_of
 from tests.integration.support.server import AppServer
-from tests.integration.support.sources import Gate, Script
+from tests.integration.support.sources import Gate, OpenedStream, Script
 
 Serve = Callable[..., AppServer]
 
@@ -56,37 +56,25 @@ def test_many_starts_at_once_with_one_key_are_one_run(serve: Serve) -> None:
 
 def test_a_source_object_that_loses_is_closed_unused(serve: Serve) -> None:
     tail = Tailrace()
-    closed: list[str] = []
-
-    class Opened:
-        """A provider's stream, opened before anybody knew whether it would be needed."""
-
-        def __aiter__(self) -> AsyncIterator[str]:
-            return self.items()
-
-        async def items(self) -> AsyncIterator[str]:
-            yield "x"
-
-        async def aclose(self) -> None:
-            closed.append("closed")
-
+    sources: list[OpenedStream] = []
     app = FastAPI()
     tail.install(app, "/runs")
 
     @app.post("/chat")
     async def chat() -> RunResponse:
-        return tail.stream(Opened())
+        sources.append(OpenedStream())
+        return tail.stream(sources[-1])
 
     server = serve(app)
-    first = fetch(server.port, "POST", "/chat", KEY)
-    closed.clear()
 
+    first = fetch(server.port, "POST", "/chat", KEY)
     again = fetch(server.port, "POST", "/chat", KEY)
+    came_back = fetch(server.port, "POST", "/chat", {**KEY, "last-event-id": "1"})
     refused = fetch(server.port, "POST", "/chat", {"last-event-id": "1"})
 
     assert again.body == first.body
-    assert refused.status == 400
-    assert closed == ["closed", "closed"]
+    assert [came_back.status, refused.status] == [200, 400]
+    assert [source.closed for source in sources[1:]] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("target", ["/chat?temperature=1", "/other"])

@@ -79,7 +79,7 @@ def test_a_hundred_readers_of_ten_runs_each_get_their_end_and_the_exit_code_is_z
 
 
 def test_an_interrupted_run_says_why_in_each_dialect() -> None:
-    command = tailrace_serve("agents:agent", "--grace-seconds", "1")
+    command = tailrace_serve("agents:agent", "--grace-seconds", "3")
     with ServerProcess(command) as server, ExitStack() as open_streams:
         native = start(server, open_streams, "endless")
         tokens = start(server, open_streams, "endless", "tokens")
@@ -210,7 +210,7 @@ def test_under_a_users_own_uvicorn_every_reader_gets_its_end_and_the_process_goe
 
 
 def test_a_users_application_under_tailrace_serve_gets_the_grace_of_the_command_line() -> None:
-    command = tailrace_serve("agents:patient_app", "--grace-seconds", "1")
+    command = tailrace_serve("agents:patient_app", "--grace-seconds", "3")
     with ServerProcess(command) as server, ExitStack() as open_streams:
         stream = open_streams.enter_context(open_stream(server.port, "POST", "/chat?message=endless"))
         read_first_text(stream)
@@ -222,7 +222,7 @@ def test_a_users_application_under_tailrace_serve_gets_the_grace_of_the_command_
 
     assert ending == "run.interrupted"
     assert code == 0, server.output
-    assert stopped_seconds < 1 + SLACK_SECONDS
+    assert stopped_seconds < 3 + SLACK_SECONDS
 
 
 def test_a_request_that_is_none_of_ours_does_not_hold_up_the_stop() -> None:

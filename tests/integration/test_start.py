@@ -14,7 +14,7 @@ from tests.integration.support.apps import answering, chat_app
 from tests.integration.support.client import Connection, fetch, open_stream
 from tests.integration.support.frames import entry_of, events_of, frames_of
 from tests.integration.support.server import AppServer
-from tests.integration.support.sources import Gate, Script
+from tests.integration.support.sources import Gate, OpenedStream, Script
 
 Serve = Callable[..., AppServer]
 
@@ -201,15 +201,22 @@ def test_head_of_a_log_has_the_headers_of_the_stream_and_no_body(serve: Serve, k
 
 def test_head_of_a_route_that_starts_runs_starts_none(serve: Serve) -> None:
     tail = Tailrace()
-    source = Script("x")
-    app = Starlette(routes=[Route("/chat", answering(lambda: tail.stream(source)))])
+    source, opened = Script("x"), OpenedStream()
+    app = Starlette(
+        routes=[
+            Route("/chat", answering(lambda: tail.stream(source))),
+            Route("/opened", answering(lambda: tail.stream(opened))),
+        ]
+    )
     tail.install(app, "/runs")
     server = serve(app)
 
-    head = fetch(server.port, "HEAD", "/chat")
+    replies = [fetch(server.port, "HEAD", path) for path in ("/chat", "/opened")]
 
-    assert (head.status, head.head["content-type"], head.body) == (200, "text/event-stream", b"")
+    assert [(reply.status, reply.head["content-type"]) for reply in replies] == [(200, "text/event-stream")] * 2
     assert source.opened == 0
+    assert opened.closed == 1
+    assert server.evaluate(lambda: tail.live_count) == 0
 
 
 def test_the_openapi_document_has_each_run_route_once() -> None:

@@ -24,14 +24,15 @@ INTERRUPTED = events.RunInterrupted(reason="shutdown")
 FOR_EVER = 1_000_000
 
 
-async def deaf(released: asyncio.Event) -> AsyncGenerator[str]:
+async def deaf(released: asyncio.Event, ignored: asyncio.Event | None = None) -> AsyncGenerator[str]:
     """Ignores every cancellation until it is released."""
     yield "word"
     while not released.is_set():
         try:
             await released.wait()
         except asyncio.CancelledError:
-            continue
+            if ignored is not None:
+                ignored.set()
 
 
 def blocking(released: threading.Event) -> Generator[str]:
@@ -224,15 +225,17 @@ async def test_a_source_that_never_stops_does_not_keep_the_process_and_its_end_i
 ) -> None:
     """Its run is ended by the closing itself, in the last moment there is."""
     monkeypatch.setattr(runs_module, "_SEALING_SECONDS", 0.02)
-    released, thread_released = asyncio.Event(), threading.Event()
+    released, ignored, thread_released = asyncio.Event(), asyncio.Event(), threading.Event()
     runs = Runs(kept_store, clock=clock, limits=Limits(patience_seconds=BOUND_SECONDS))
-    stubborn = [await runs.start(deaf(released)), await runs.start(blocking(thread_released))]
+    stubborn = [await runs.start(deaf(released, ignored)), await runs.start(blocking(thread_released))]
     for run in stubborn:
         await read_until(runs, run.id, 2)
     cancelled = await stubborn[0].cancel()
     readings = [asyncio.create_task(collect(run)) for run in stubborn]
+    kept_store.delay(0.01)
 
     async with asyncio.timeout(1):
+        await ignored.wait()
         await runs.aclose()
 
     endings = [(await reading)[-1].event for reading in readings]

@@ -93,6 +93,29 @@ async def test_an_emitted_event_is_a_first_event_too(runs: Runs) -> None:
     assert isinstance((await finish(runs, run))[-1].event, events.RunFailed)
 
 
+async def test_a_failure_after_a_first_event_that_is_not_stored_yet_is_the_runs_own(
+    runs: Runs, store: FaultyStore
+) -> None:
+    gate = asyncio.Event()
+    store.delay(gate)
+
+    async def source() -> AsyncGenerator[str]:
+        yield "word"
+        raise LookupError("later")
+
+    run, live = await begin(runs, source)
+    waiting = asyncio.create_task(live.first_event(BOUND_SECONDS))
+    await store.paused()
+    async with asyncio.timeout(BOUND_SECONDS):
+        # Its failure is in the log, if it is the run's own.
+        while live.log.length < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    gate.set()
+
+    assert await waiting is None
+    assert isinstance((await finish(runs, run))[-1].event, events.RunFailed)
+
+
 async def test_a_failure_after_the_waiting_is_the_runs_own(runs: Runs) -> None:
     released = asyncio.Event()
 
@@ -186,6 +209,8 @@ async def test_whoever_attached_is_told_even_if_a_write_is_refused_while_the_key
     entries = await reading
     assert [entry.seq for entry in entries] == [0]
     assert isinstance(entries[-1].event, events.RunFailed)
+    with pytest.raises(RunNotFoundError):
+        await runs.info(RUN_ID)
 
 
 async def test_a_key_that_cannot_be_released_is_told_all_the_same(runs: Runs, store: FaultyStore) -> None:

@@ -368,9 +368,11 @@ async def test_a_source_that_never_waits_can_still_be_cancelled(runs: Runs) -> N
 
     async def source() -> AsyncGenerator[str]:
         try:
-            while True:
+            # Not for ever: if nobody gets a turn, the test shall fail and not hang.
+            for _ in range(100_000):
                 begun.set()
                 yield ""
+            closed.append("came to its end")
         finally:
             closed.append("closed")
 
@@ -476,6 +478,18 @@ async def test_the_bound_itself_is_allowed(open_runs: OpenRuns) -> None:
     entries = await finish(runs, await runs.start(["a", "b", "c"]))
 
     assert isinstance(last_of(entries), events.RunCompleted)
+
+
+async def test_a_run_that_has_ended_takes_no_other_ending(runs: Runs) -> None:
+    run = await runs.start(["word"])
+    live = runs.live(run.id)
+    assert live is not None
+    log = await finish(runs, run)
+
+    taken = [live.producer.finish(events.RunCompleted()), live.stop(events.RunCancelled(reason="user"))]
+
+    assert taken == [False, False]
+    assert live.log.length == len(log)
 
 
 # What it amounts to ----------------------------------------------------------------------------------------------

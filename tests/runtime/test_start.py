@@ -283,6 +283,33 @@ async def test_a_loser_whose_close_fails_or_hangs_gets_its_run_all_the_same(
     await finish(runs, first)
 
 
+async def test_a_loser_that_is_cancelled_still_waits_until_its_source_is_closed(open_runs: OpenRuns) -> None:
+    runs = open_runs(patience_seconds=BOUND_SECONDS)
+    closing, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Stream):
+        async def close(self) -> None:
+            closing.set()
+            await go_on.wait()
+            self.closed += 1
+
+    stream = Slow()
+    first = await runs.start(["word"], key=KEY)
+    losing = asyncio.create_task(runs.start(stream, key=KEY))
+    await closing.wait()
+
+    losing.cancel()
+    await asyncio.wait({losing}, timeout=0.01)
+    still_closing = not losing.done()
+    go_on.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await losing
+    assert still_closing
+    assert stream.closed == 1
+    await finish(runs, first)
+
+
 async def test_a_start_that_is_cancelled_closes_its_source(runs: Runs, store: FaultyStore) -> None:
     stream = Stream()
     store.delay(asyncio.Event(), operation="create")

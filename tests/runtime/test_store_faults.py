@@ -253,6 +253,21 @@ async def test_the_outage_of_yesterday_does_not_shorten_that_of_today(
     assert text_of(await finish(runs, await runs.start(feed.source))) == "word"
 
 
+async def test_every_outage_of_a_run_has_its_own_time(
+    runs: Runs, store: FaultyStore, clock: FakeClock, feed: Feed
+) -> None:
+    run = await runs.start(feed.source)
+    for word in ("a", "b"):
+        store.unavailable(2)
+        feed.put(word)
+        await read_until(runs, run.id, "ab".index(word) + 2)
+        clock.advance(86_400)
+
+    feed.put(None)
+
+    assert text_of(await finish(runs, run)) == "ab"
+
+
 async def test_a_source_whose_store_is_lost_is_stopped(
     runs: Runs, store: FaultyStore, clock: FakeClock, feed: Feed
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tailrace import emit, events, fold
 from tailrace.runtime.runs import Run, Runs
+from tests.runtime.feed import Feed
 from tests.runtime.reading import BOUND_SECONDS, finish, read_until
 from tests.runtime.workers import OpenRuns
 
@@ -123,7 +124,7 @@ async def test_an_abandoned_thread_makes_room_for_another_source(open_runs: Open
     assert fold.reduce(entries).text == "next"
 
 
-async def test_abandoned_threads_are_not_replaced_without_end(open_runs: OpenRuns) -> None:
+async def test_abandoned_threads_are_not_replaced_without_end(open_runs: OpenRuns, feed: Feed) -> None:
     runs = open_runs(source_threads=1)
     stuck = [Blocking(), Blocking()]
     for blocking in stuck:
@@ -131,15 +132,18 @@ async def test_abandoned_threads_are_not_replaced_without_end(open_runs: OpenRun
         await run.cancel()
         await finish(runs, run)
 
-    waiting = await runs.start(["next"])
+    third = Blocking()
+    waiting = await runs.start(third.source)
+    feed.put("word", None)
+    await finish(runs, await runs.start(feed.source))
     waited = await read_until(runs, waiting.id, 1)
     threads = [thread for thread in threading.enumerate() if thread.name == "tailrace-source"]
-    for blocking in stuck:
+    for blocking in [*stuck, third]:
         blocking.released.set()
 
     assert len(threads) == 2
     assert len(waited) == 1
-    assert fold.reduce(await finish(runs, waiting)).text == "next"
+    assert fold.reduce(await finish(runs, waiting)).text == "wordafter"
 
 
 async def test_no_more_sources_run_at_a_time_than_threads_are_allowed(open_runs: OpenRuns, blocking: Blocking) -> None:
@@ -197,10 +201,17 @@ async def test_a_source_that_is_cancelled_while_it_waits_for_a_thread_is_closed(
     assert fold.reduce(await finish(runs, await runs.start(["next"]))).text == "next"
 
 
-async def test_an_endless_source_that_never_blocks_is_stopped(runs: Runs) -> None:
-    steps = Steps()
+async def test_an_endless_source_that_never_blocks_is_stopped(open_runs: OpenRuns) -> None:
+    class Endless(Steps):
+        def __next__(self) -> str:
+            word = "" if self.taken else "word"
+            self.taken += 1
+            return word
+
+    runs = open_runs(patience_seconds=BOUND_SECONDS)
+    steps = Endless()
     run = await runs.start(steps)
-    await read_until(runs, run.id, 3)
+    await read_until(runs, run.id, 2)
 
     await run.cancel()
 

@@ -20,7 +20,7 @@ from tailrace.events import (
 )
 from tests.integration.support.client import BOUND_SECONDS
 
-__all__ = ["FAILING_RUN", "Gate", "Script", "SyncScript"]
+__all__ = ["FAILING_RUN", "Gate", "OpenedStream", "Script", "SyncScript"]
 
 
 class Gate:
@@ -97,6 +97,29 @@ class Script:
                     yield item
         finally:
             self._closed.set()
+
+
+class OpenedStream:
+    """A provider's stream, opened before anybody knew whether it would be needed.
+
+    Attributes:
+        closed: How often it was closed.
+    """
+
+    def __init__(self) -> None:
+        """Open it."""
+        self.closed = 0
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        """Read it."""
+        return self._items()
+
+    async def aclose(self) -> None:
+        """Close it."""
+        self.closed += 1
+
+    async def _items(self) -> AsyncIterator[str]:
+        yield "x"
 
 
 class SyncScript:
