@@ -48,19 +48,23 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture(params=["off", "everysec"])
-def redis_server(
-    request: pytest.FixtureRequest, require_program: Callable[..., str], tmp_path: Path
-) -> Iterator[RedisServer]:
+def persistence(request: pytest.FixtureRequest) -> str:
+    """When Redis writes its append-only file."""
+    return str(request.param)
+
+
+@pytest.fixture
+def redis_server(persistence: str, require_program: Callable[..., str], tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own, which keeps nothing or a log of its own when it is killed."""
-    config = () if request.param == "off" else ("appendonly yes", "appendfsync everysec")
-    program = require_program("redis-server", "valkey-server")
-    with RedisServer(program, tmp_path / "redis", *config) as server:
+    config = () if persistence == "off" else ("appendonly yes", f"appendfsync {persistence}")
+    with RedisServer(_redis_program(require_program), tmp_path / "redis", *config) as server:
         yield server
 
 
 @pytest.fixture
 def forgetful_redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer(require_program("redis-server", "valkey-server"), tmp_path / "redis") as server:
+    """A Redis that has nothing when it comes back."""
+    with RedisServer(_redis_program(require_program), tmp_path / "redis") as server:
         yield server
 
 
@@ -71,3 +75,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'runs.db'}"
     server: RedisServer = request.getfixturevalue("forgetful_redis")
     return server.url
+
+
+def _redis_program(require_program: Callable[..., str]) -> str:
+    return require_program("redis-server", "valkey-server")

@@ -15,6 +15,9 @@ from tests.chaos.worker import workers
 pytestmark = pytest.mark.chaos
 
 LEASE_SECONDS = 2.0
+#: Half a lease of silence before the first look, a whole lease of looking, two looks that come late, and the news.
+SEALED_SECONDS = LEASE_SECONDS * (0.5 + 1 + 2 / 5) + 0.5
+KINDS = ("own", "http", "python", "restless")
 Figure = Callable[[str, float], None]
 
 
@@ -41,7 +44,7 @@ async def test_every_worker_can_do_everything_with_a_run(
         assert closed_seconds < 1
         assert followed.ended_at - cancelled_at < 1
         assert_exact([followed, await log_of(store_url, run_id)], end="run.cancelled")
-        figure("seconds to cancel", round(closed_seconds, 2))
+        figure("seconds to cancel", closed_seconds)
 
 
 async def test_a_run_of_a_killed_worker_ends_once_at_what_everybody_has_seen(
@@ -53,13 +56,14 @@ async def test_a_run_of_a_killed_worker_ends_once_at_what_everybody_has_seen(
         asyncio.TaskGroup() as tasks,
     ):
         run_ids = [await start(client, killed.url, f"{number} 5000 50") for number in range(4)]
-        readings = {run_id: [Reading(f"{kind} of {run_id}") for kind in ("own", "http", "python")] for run_id in run_ids}
-        for run_id, (own, elsewhere, here) in readings.items():
+        readings = {run_id: [Reading(f"{kind} of {run_id}") for kind in KINDS] for run_id in run_ids}
+        for run_id, (own, elsewhere, here, restless) in readings.items():
             urls = [other.url for other in others]
             tasks.create_task(read(own, client, [killed.url, *urls], run_id))
             tasks.create_task(read(elsewhere, client, urls, run_id))
             tasks.create_task(follow(here, runs, run_id))
-        everybody = [reading for three in readings.values() for reading in three]
+            tasks.create_task(read(restless, client, [*urls, killed.url], run_id, restless=True))
+        everybody = [reading for of_run in readings.values() for reading in of_run]
         for reading in everybody:
             await reading.until_last(40)
 
@@ -68,12 +72,12 @@ async def test_a_run_of_a_killed_worker_ends_once_at_what_everybody_has_seen(
         for reading in everybody:
             await reading.until(lambda reading=reading: reading.ended or bool(reading.faults))
 
-    for run_id, three in readings.items():
-        assert_exact([*three, await log_of(store_url, run_id)], end="run.interrupted")
-        seconds = max(reading.ended_at for reading in three) - killed_at
-        assert LEASE_SECONDS - 1 < seconds < LEASE_SECONDS + 1
-        figure("seconds to interrupted", round(seconds, 3))
-        figure("events", three[0].last)
+    for run_id, of_run in readings.items():
+        assert_exact([*of_run, await log_of(store_url, run_id)], end="run.interrupted")
+        seconds = max(reading.ended_at for reading in of_run) - killed_at
+        assert LEASE_SECONDS * 0.7 < seconds < SEALED_SECONDS
+        figure("seconds to interrupted", seconds)
+        figure("events", of_run[0].last)
     _check_integrity(tmp_path / "runs.db")
 
 
@@ -87,7 +91,7 @@ async def test_a_worker_that_wakes_after_its_lease_adds_nothing(
     ):
         labels = ["0", "1", "2"]
         run_ids = [await start(client, zombie.url, f"{label} 5000 50") for label in labels]
-        readings = {run_id: [Reading(f"{kind} of {run_id}") for kind in ("own", "http", "python")] for run_id in run_ids}
+        readings = {run_id: [Reading(f"{kind} of {run_id}") for kind in KINDS[:3]] for run_id in run_ids}
         for run_id, (own, elsewhere, here) in readings.items():
             tasks.create_task(read(own, client, [zombie.url], run_id))
             tasks.create_task(read(elsewhere, client, [other.url], run_id))

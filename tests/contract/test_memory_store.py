@@ -135,6 +135,15 @@ async def test_a_purged_run_makes_room_for_others(store: MemoryStore) -> None:
     assert await kept(store, "second", "third") == ["second", "third"]
 
 
+async def test_a_compacted_run_counts_with_its_block_only(store: MemoryStore) -> None:
+    await end(store, "first", size=90)
+    await store.compact("first", b"x" * 10)
+
+    await end(store, "second", size=90)
+
+    assert await kept(store, "first", "second") == ["first", "second"]
+
+
 async def test_an_old_expiry_does_not_remove_a_new_run_of_the_same_id(store: MemoryStore, clock: FakeClock) -> None:
     await end(store, "run")
     await store.purge("run")

@@ -10,7 +10,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -222,6 +222,41 @@ async def test_a_file_that_stays_locked_cannot_be_opened_now_and_can_later(
         await begin(store)
 
 
+async def test_a_switch_that_another_worker_makes_at_the_same_time_is_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = sqlite3.OperationalError("database is locked")
+    refused.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    refusals = [refused, refused]
+
+    class Refusing(sqlite3.Connection):
+        def execute(self, sql: str, /, *parameters: Any) -> sqlite3.Cursor:  # noqa: ANN401  as it is there
+            if "journal_mode" in sql and refusals:
+                raise refusals.pop()
+            return super().execute(sql, *parameters)
+
+    monkeypatch.setattr("sqlite3.connect", connecting(factory=Refusing))
+    async with opened(SqliteStore(path)) as store:
+        await begin(store)
+
+    assert refusals == []
+
+
+async def test_what_its_caller_has_given_up_is_not_begun(path: Path) -> None:
+    async with opened(SqliteStore(path)) as store:
+        with connected(path) as db:
+            db.execute("BEGIN IMMEDIATE")
+            given_up = asyncio.create_task(begin(store, "given up"))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            await asyncio.wait({given_up})
+            db.execute("COMMIT")
+
+        await begin(store)
+
+        assert await store.active() == ["run"]
+
+
 async def test_a_full_disk_makes_the_store_unavailable_and_loses_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,12 +286,16 @@ async def fill(store: RunStore, lease: Lease) -> int:
 
 
 def connecting(
-    statement: str = "", *, trace: Callable[[str], None] | None = None, uri: str = "file:{}"
+    statement: str = "",
+    *,
+    trace: Callable[[str], None] | None = None,
+    uri: str = "file:{}",
+    factory: type[sqlite3.Connection] = sqlite3.Connection,
 ) -> Callable[..., sqlite3.Connection]:
-    """An `sqlite3.connect` whose connections begin with a statement."""
+    """An `sqlite3.connect` whose connections are a little different."""
 
     def connecting(database: Path, *, timeout: float, isolation_level: None) -> sqlite3.Connection:
-        db = connect(uri.format(database), uri=True, timeout=timeout, isolation_level=isolation_level)
+        db = connect(uri.format(database), uri=True, timeout=timeout, isolation_level=isolation_level, factory=factory)
         db.execute(statement)
         db.set_trace_callback(trace)
         return db
@@ -407,6 +446,16 @@ async def test_what_was_handed_over_before_the_close_is_written(path: Path) -> N
     assert await asyncio.gather(*writes) == [Ack(seq) for seq in range(1, 101)]
     async with opened(SqliteStore(path)) as again:
         assert len(await records_of(again, "run")) == 100
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_thread_that_has_failed_is_no_hang(path: Path) -> None:
+    def no_time() -> int:
+        raise OverflowError("the end of time")
+
+    async with opened(SqliteStore(path, time_ms=no_time)) as store:
+        with pytest.raises(StoreUnavailableError, match="not open"):
+            await begin(store)
 
 
 # Threads and transactions --------------------------------------------------------------------------------------------
@@ -569,9 +618,11 @@ async def test_the_records_of_a_compacted_or_purged_run_leave_the_file(path: Pat
                 await append(store, lease, seq, b"a", final=DONE if seq == 10 else OPEN)
         await store.compact("compacted", b"block")
         await store.purge("purged")
+        await store.signal("topic", "text")
 
         clock.advance(1)
         assert await counted(path, "SELECT count(*) FROM log", 10)
+        assert await counted(path, "SELECT count(*) FROM signal WHERE topic IS NOT NULL", 1)
 
         assert (await store.read("compacted", 0, limit=1)).block == b"block"
         assert await records_of(store, "kept") == [b"a"] * 10

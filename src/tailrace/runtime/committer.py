@@ -98,6 +98,7 @@ class Committer:
         """Bring what is there into the store for at most `seconds`, and stop; the rest stays out of it."""
         if self._task is None:
             return
+        self._urgent.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._saved.wait()

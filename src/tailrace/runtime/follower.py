@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Sequence
 
+from tailrace.errors import RunNotFoundError
 from tailrace.events import TERMINALS, Entry, decode_record
 from tailrace.fold import merge
 from tailrace.runtime.blocks import decode_block
@@ -27,6 +28,8 @@ _READ_ENTRIES = 4_096
 _WAITING_BATCHES = 256
 #: How long a cursor may be ahead of an open run, whose store may be healing, before it is given up.
 _AHEAD_SECONDS = 2.0
+#: How long an open run may be missing: a store that lost it gets it back with its producer's next write.
+_MISSING_SECONDS = 4.0
 #: Hints may get lost: after so much silence the log is looked at anyway.
 _SILENCE_SECONDS = 5.0
 
@@ -74,6 +77,8 @@ class Follower:
         self._look = True
         self._heard: deque[Sequence[Entry]] = deque()
         self._leave_hub: Stop | None = None
+        self._was_open = False
+        self._missing_since: float | None = None
         if live is not None:
             live.follower_joined()
         else:
@@ -106,10 +111,15 @@ class Follower:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _AHEAD_SECONDS
         while True:
-            last, final = await self._end()
+            remaining = deadline - loop.time()
+            try:
+                last, final = await self._end()
+            except RunNotFoundError:
+                if remaining <= 0:
+                    raise
+                last, final = 0, False
             if self.cursor <= last:
                 return
-            remaining = deadline - loop.time()
             if final or remaining <= 0:
                 self.cursor = 0
                 self.was_reset = True
@@ -145,14 +155,15 @@ class Follower:
 
     async def wait(self) -> None:
         """Wait until there may be something new, or `wake` was called."""
-        log = self._own_log()
-        if log is not None:
-            ready = log.acked > self.cursor or log.settled
-        else:
-            ready = bool(self._heard) or self._look
-        if not ready:
+        if not self._is_ready():
             await self._wait_for_news()
         self._woken = False
+
+    def _is_ready(self) -> bool:
+        log = self._own_log()
+        if log is None:
+            return bool(self._heard) or self._look
+        return log.acked > self.cursor or log.settled
 
     async def _wait_for_news(self) -> None:
         if self._woken:
@@ -176,6 +187,8 @@ class Follower:
 
     def heard(self, entries: Sequence[Entry] | None) -> None:
         """Called by the hub with what was appended; `None` says that the log has to be looked at."""
+        if entries and isinstance(entries[-1].event, TERMINALS):
+            self._was_open = False
         if entries is None or len(self._heard) >= _WAITING_BATCHES:
             self._heard.clear()
             self._look = True
@@ -223,14 +236,28 @@ class Follower:
             return entries[self.cursor + 1 - entries[0].seq :]
         return ()
 
+    def _is_given_up(self) -> bool:
+        """Whether nobody will put a run back: it was never seen open, or has been missing for too long."""
+        now = asyncio.get_running_loop().time()
+        if self._missing_since is None:
+            self._missing_since = now
+        return not self._was_open or now - self._missing_since >= _MISSING_SECONDS
+
     async def _read_store(self, limit: int) -> tuple[list[Entry], int]:
         # What is told from here on is kept: it follows what this read will find.
         self._look = False
         try:
             page = await self._store.read(self._run_id, self.cursor, limit=limit)
+        except RunNotFoundError:
+            if self._is_given_up():
+                self._look = True
+                raise
+            # Whoever puts it back tells; if that gets lost, the next look is after the silence.
+            return [], 0
         except BaseException:
             self._look = True
             raise
+        self._was_open, self._missing_since = page.info.state == OPEN, None
         records = page.records
         if page.block is not None:
             records = decode_block(page.block)[self.cursor : self.cursor + limit]

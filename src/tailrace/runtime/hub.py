@@ -34,6 +34,7 @@ class Hub:
         self._store = store
         self._observer = observer
         self._runs: dict[str, _Followed] = {}
+        self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def join(self, run_id: str, listener: Listener) -> Stop:
@@ -41,8 +42,11 @@ class Hub:
         followed = self._runs.get(run_id)
         if followed is None:
             followed = self._runs[run_id] = _Followed(run_id, self._store, self._observer)
+            self._joined.set()
         followed.listeners.add(listener)
         if self._store.shared and (self._task is None or self._task.done()):
+            # The event of an event loop that has ended cannot be waited for in the next.
+            self._joined = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._announce(), name="tailrace-presence")
         return lambda: self._leave(run_id, listener)
 
@@ -66,12 +70,22 @@ class Hub:
 
     async def _announce(self) -> None:
         """Tell the producers, who may want to end a run that nobody follows; ends when nothing is followed."""
+        loop = asyncio.get_running_loop()
+        told: set[str] = set()
+        due = loop.time()
         while self._runs:
-            for run_id in tuple(self._runs):
+            self._joined.clear()
+            if loop.time() >= due:
+                told.clear()
+                due = loop.time() + PRESENCE_SECONDS
+            for run_id in self._runs.keys() - told:
                 # An announcement may get lost in any case; the next one is never far.
                 with contextlib.suppress(StoreError):
                     await self._store.signal(run_topic(run_id), FOLLOWING)
-            await asyncio.sleep(PRESENCE_SECONDS)
+                told.add(run_id)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._joined.wait()
 
 
 class _Followed:

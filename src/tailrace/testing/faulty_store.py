@@ -7,7 +7,7 @@ loses, it remembers, and refuses other bytes under a number that it has once ack
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -57,6 +57,18 @@ class _Hidden(msgspec.Struct):
     cancel: str | None = None
 
 
+class _Watcher(Generic[_T]):
+    """Somebody who is told things until they leave, however late these come."""
+
+    def __init__(self, told: Callable[[_T], None]) -> None:
+        self._told = told
+        self.left = False
+
+    def tell(self, item: _T) -> None:
+        if not self.left:
+            self._told(item)
+
+
 class FaultyStore:
     """A `RunStore` that behaves like `inner` until a fault is scripted.
 
@@ -75,7 +87,7 @@ class FaultyStore:
         self._copies = 1
         self._stripped = False
         self._held: list[Callable[[], None]] | None = None
-        self._hints: dict[str, dict[object, Hint]] = {}
+        self._hints: dict[str, dict[_Watcher[Batch | None], Hint]] = {}
         self._paused: Counter[Operation] = Counter()
         self._arrived = asyncio.Event()
 
@@ -256,25 +268,22 @@ class FaultyStore:
 
     def subscribe(self, run_id: str, hint: Hint) -> Stop:
         """See `RunStore.subscribe`."""
+        watcher = _Watcher(hint)
 
         def relay(batch: Batch | None) -> None:
             # What is hidden is not to be seen in a hint either.
             carried = None if self._stripped or run_id in self._hidden else batch
-            self._relay(lambda: deliver(carried))
-
-        def deliver(carried: Batch | None) -> None:
-            if place in self._hints.get(run_id, {}):
-                hint(carried)
+            self._relay(lambda: watcher.tell(carried))
 
         def stop() -> None:
             stop_inner()
-            left = self._hints.get(run_id, {})
-            left.pop(place, None)
-            if not left:
+            watcher.left = True
+            relays = self._hints.get(run_id, {})
+            relays.pop(watcher, None)
+            if not relays:
                 self._hints.pop(run_id, None)
 
-        place = object()
-        self._hints.setdefault(run_id, {})[place] = relay
+        self._hints.setdefault(run_id, {})[watcher] = relay
         stop_inner = self.inner.subscribe(run_id, relay)
         return stop
 
@@ -284,7 +293,14 @@ class FaultyStore:
 
     def listen(self, topic: str, heard: Callable[[str], None]) -> Stop:
         """See `RunStore.listen`."""
-        return self.inner.listen(topic, lambda text: self._relay(lambda: heard(text)))
+        watcher = _Watcher(heard)
+
+        def stop() -> None:
+            stop_inner()
+            watcher.left = True
+
+        stop_inner = self.inner.listen(topic, lambda text: self._relay(lambda: watcher.tell(text)))
+        return stop
 
     async def active(self, *, owner: str | None = None, thread: str | None = None, limit: int = 100) -> Sequence[str]:
         """See `RunStore.active`. A run whose final state is hidden may be missing: the index is the inner store's."""

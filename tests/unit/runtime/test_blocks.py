@@ -156,7 +156,7 @@ def test_a_block_that_was_cut_is_no_block() -> None:
         packed(1, [STRETCH, DELTA, 5, "text", [1, 1], [1]]),
         packed(1, [STRETCH, DELTA, 5, "text", [2, 2], []]),
         packed(1, [STRETCH, DELTA, 5, "text", [4], [1]]),
-        packed(1, [STRETCH, b'{"type":"status","label":"no delta"}', 5, "text", [4], []]),
+        packed(1, [STRETCH, b'{"type":"status","text":"no delta"}', 5, "text", [4], []]),
         packed(1, [STRETCH, b"no event", 5, "text", [4], []]),
     ],
 )

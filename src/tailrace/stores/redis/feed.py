@@ -139,7 +139,8 @@ class Feed:
             try:
                 message = await socket.read_response()
             except NoPermissionError as error:
-                _logger.warning("Redis refuses a subscription, so hints do not come: %s", error)
+                # Asking again would change nothing.
+                self._note_loss(error)
                 continue
             self._pings = 0
             # Before the first subscription the answer to a ping is no list.

@@ -47,13 +47,15 @@ class Redirect(NamedTuple):
 
 def redirect_of(reply: object) -> Redirect | None:
     """The redirect that a reply is, if it is one."""
+    text = str(reply)
     # Older versions of redis-py have no class for it outside of their cluster client.
-    if redirect_of(reply) is not None:
-        return Redirect(reply.slot_id, reply.host, reply.port, isinstance(reply, MovedError))
-    if isinstance(reply, ResponseError) and (match := _REDIRECT.fullmatch(str(reply))) is not None:
-        word, slot, host, port = match.groups()
-        return Redirect(int(slot), host, int(port), word == "MOVED")
-    return None
+    if isinstance(reply, AskError):
+        text = f"{'MOVED' if isinstance(reply, MovedError) else 'ASK'} {text}"
+    match = _REDIRECT.fullmatch(text) if isinstance(reply, ResponseError) else None
+    if match is None:
+        return None
+    word, slot, host, port = match.groups()
+    return Redirect(int(slot), host, int(port), word == "MOVED")
 
 
 def is_passing(error: Exception) -> bool:

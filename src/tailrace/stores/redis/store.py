@@ -34,7 +34,7 @@ _INFO_FIELDS: Final = (b"token", b"last", b"state", b"cancel", b"beat", b"owner"
 
 
 class RedisStore:
-    """Keeps logs in Redis >= 6.2, in what speaks like it, or in a Redis cluster >= 7.
+    """Keeps logs in Redis >= 6.2, or in a Redis cluster >= 7.
 
     One object serves one process, with one connection for commands and one for hints to each node that it needs. What
     is asked at the same time travels together.

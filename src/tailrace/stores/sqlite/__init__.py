@@ -45,8 +45,8 @@ class SqliteStore:
 
     What was acknowledged survives the end of the process. With `synchronous="NORMAL"` a power failure may take the last
     commits with it, never the file; with `"FULL"` not even these, for a disk flush at every commit. The file is made
-    with the process's umask; it holds the runs, and the secret that their ids come from. A process that forks opens its
-    store afterwards.
+    with the process's umask; it holds the runs, and the secret that their ids come from. It does not shrink: what has
+    expired makes room for what comes. A process that forks opens its store afterwards.
     """
 
     def __init__(
@@ -345,7 +345,7 @@ class SqliteStore:
         return stop
 
     def _seek(self) -> None:
-        """Begin to look for what others commit: before whatever the first watcher reads next, so that it misses nothing."""
+        """Begin to look for what others commit, before whatever the first watcher reads next: it misses nothing."""
         self._reader.post(functools.partial(self._tail.seek, since_ms=self._time_ms()))
 
     def _hint(self, run_id: str, batch: Batch | None) -> None:

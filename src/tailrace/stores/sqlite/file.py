@@ -8,12 +8,15 @@ import contextlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TypeVar
 
 from tailrace.errors import StoreSetupError, StoreUnavailableError
 
 __all__ = ["Identity", "open_reader", "open_writer", "transaction"]
+
+_T = TypeVar("_T")
 
 #: How long a statement waits for a lock that another process holds.
 _BUSY_SECONDS = 5.0
@@ -200,21 +203,27 @@ def _identify(db: sqlite3.Connection) -> Identity:
 
 
 def _enter_wal(db: sqlite3.Connection, path: Path) -> None:
-    """Switch the file to a write-ahead log, once and for all; SQLite itself does not wait for others to allow it.
+    """Have the file written by a log beside it, so that readers do not wait for writers; once done, it stays so.
 
     Raises:
         StoreSetupError: The file system cannot do it.
-        sqlite3.OperationalError: Others did not allow it for long.
+    """
+    (mode,) = _when_not_busy(lambda: db.execute("PRAGMA journal_mode = WAL").fetchone())
+    if mode != "wal":
+        raise StoreSetupError(f"{path} is on a file system that cannot share memory; SQLite needs a local disk")
+
+
+def _when_not_busy(act: Callable[[], _T]) -> _T:
+    """Wait as SQLite does elsewhere: where several switch a new file at once, it lets one of them fail.
+
+    Raises:
+        OperationalError: It took too long, or is something else.
     """
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+            return act()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(_BUSY_RETRY_SECONDS)
-            continue
-        if mode != "wal":
-            raise StoreSetupError(f"{path} is on a file system that cannot share memory; SQLite needs a local disk")
-        return
+        time.sleep(_BUSY_RETRY_SECONDS)

@@ -31,7 +31,7 @@ _NOT_OPEN = "the store is not open"
 
 
 class _Job(NamedTuple):
-    """Attributes of one job; `then` is called in the loop with the result, whether or not the caller still waits."""
+    """What to do, whom to answer, and what to call in the loop with the result, whether or not anybody still waits."""
 
     act: Act[Any]
     future: asyncio.Future[Any] | None

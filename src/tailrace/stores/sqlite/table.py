@@ -7,7 +7,7 @@ commits. The log of a compacted run is one row of `block`; its log rows stay unr
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 

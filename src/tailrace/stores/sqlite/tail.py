@@ -44,7 +44,7 @@ class Tail:
         self._version: int | None = None
 
     def seek(self, db: sqlite3.Connection, *, since_ms: int) -> None:
-        """Skip the log as it is, and the signals from before `since_ms`: who listens has no other place to learn them."""
+        """Skip the log as it is, and the signals from before `since_ms`, which nobody here has listened for."""
         self._log_g, _ = db.execute(_ENDS).fetchone()
         (self._signal_g,) = db.execute(_SIGNALS_BEFORE, (since_ms,)).fetchone()
 

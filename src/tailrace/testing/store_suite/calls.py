@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Sequence
+from typing import Any, Generic, TypeVar
 
 from tailrace.errors import GapError, RunNotFoundError, StoreError
 from tailrace.stores.contract import OPEN, Ack, Batch, Lease, RunStore, Write
@@ -17,6 +17,7 @@ __all__ = [
     "OpeningSuite",
     "append",
     "begin",
+    "cancel_after",
     "follow_from",
     "following",
     "gap_of",
@@ -211,6 +212,16 @@ async def _heard(text: str, inboxes: Sequence[Inbox[str]]) -> None:
             for inbox in inboxes:
                 while text not in inbox.items:
                     await inbox.told(_SILENCE_SECONDS)
+
+
+async def cancel_after(steps: int, call: Coroutine[Any, Any, object]) -> None:
+    """Cancel a call when the event loop has gone round so many times, unless it is done by then."""
+    task = asyncio.create_task(call)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def begin(store: RunStore, run_id: str = "run") -> Lease:

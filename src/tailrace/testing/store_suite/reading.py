@@ -11,6 +11,7 @@ from tailrace.testing.store_suite.calls import (
     OpeningSuite,
     append,
     begin,
+    cancel_after,
     records_of,
     refusal,
 )
@@ -49,6 +50,23 @@ class ReadingSuite(OpeningSuite):
 
                     assert list(page.records) == records[after : after + limit]
                     assert (page.info.last, page.info.state) == (20, DONE)
+
+    async def test_a_call_that_was_cancelled_spoils_no_later_answer(self) -> None:
+        async with self._open() as store:
+            for run_id in ("one", "two"):
+                await append(store, await begin(store, run_id), 1, run_id.encode())
+
+            for steps in range(8):
+                for call in (
+                    store.info("one"),
+                    store.read("one", 0, limit=1),
+                    store.active(),
+                    store.signal("t", "one"),
+                ):
+                    await cancel_after(steps, call)
+
+                    assert (await store.info("two")).run_id == "two"
+                    assert await records_of(store, "two") == [b"two"]
 
     async def test_an_unknown_run_is_not_found(self) -> None:
         async with self._open() as store:

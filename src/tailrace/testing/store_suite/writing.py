@@ -1,11 +1,21 @@
 """The promises about beginning a run and writing to it."""
 
 import asyncio
-import contextlib
 
 from tailrace.errors import FencedError, FingerprintError, GapError, RunNotFoundError
 from tailrace.stores.contract import OPEN, Ack, Lease, Write
-from tailrace.testing.store_suite.calls import DONE, FAILED, OpeningSuite, append, begin, gap_of, records_of, refusal
+from tailrace.testing.store_suite.calls import (
+    DONE,
+    FAILED,
+    OpeningSuite,
+    append,
+    begin,
+    cancel_after,
+    gap_of,
+    produce,
+    records_of,
+    refusal,
+)
 
 __all__ = ["WritingSuite"]
 
@@ -253,17 +263,25 @@ class WritingSuite(OpeningSuite):
             assert await records_of(store, "run-1") == [b"c", b"d"]
             assert await records_of(store, "run-2") == [b"a", b"b"]
 
+    async def test_no_writes_have_no_answers(self) -> None:
+        async with self._open() as store:
+            assert list(await store.commit([])) == []
+
+    async def test_many_producers_write_at_once(self) -> None:
+        async with self._open() as store:
+            leases = [await begin(store, f"run-{number}") for number in range(20)]
+
+            logs = await asyncio.gather(*[produce(store, lease, batches=10) for lease in leases])
+
+            assert [await records_of(store, lease.run_id) for lease in leases] == logs
+
     async def test_a_cancelled_write_leaves_the_store_usable_and_may_be_repeated(self) -> None:
         async with self._open() as store:
             lease = await begin(store)
 
             for seq in range(1, 9):
-                task = asyncio.create_task(append(store, lease, seq, b"a"))
-                for _ in range(seq - 1):
-                    await asyncio.sleep(0)
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await cancel_after(seq - 1, append(store, lease, seq, b"a"))
+
                 assert await append(store, lease, seq, b"a") == Ack(seq)
 
             assert await records_of(store, lease.run_id) == [b"a"] * 8
