@@ -73,7 +73,7 @@ class Reading:
     def take(self, seq: int, record: str) -> None:
         """The next event, as the reader got it."""
         if seq != self.last + 1 or self.ended:
-            self.faults.append(f"{self._name}: number {seq} after {self.last}, ended: {self.ended}: {record}")
+            self.fault(f"number {seq}, ended: {self.ended}, {record}")
         read = msgspec.json.decode(record, type=_Record)
         self.records.append(record)
         self._types.append(read.type)
@@ -83,21 +83,27 @@ class Reading:
             self.ended_at = time.monotonic()
         self._news.set()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until what was read makes a condition true."""
+    async def until_last(self, last: int) -> None:
+        """Wait until so many events were read, or something is wrong."""
+        await self._until(lambda: self.last >= last or bool(self.faults))
+
+    async def until_ended(self) -> None:
+        """Wait until the end was read, or something is wrong."""
+        await self._until(lambda: self.ended or bool(self.faults))
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         try:
             async with asyncio.timeout(_BOUND_SECONDS):
                 while not condition():
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            raise AssertionError(
-                f"{self._name} waits at {self.last}: {self.records[-1:]} {self.faults} {self.refusals}"
-            ) from None
+            raise AssertionError(f"{self._name} waits at {self.last}: {self.records[-1:]} {self.refusals}") from None
 
-    async def until_last(self, last: int) -> None:
-        """Wait until so many events were read."""
-        await self.until(lambda: self.last >= last)
+    def fault(self, what: str) -> None:
+        """Note what must never be."""
+        self.faults.append(f"{self._name} at {self.last}: {what}")
+        self._news.set()
 
 
 def assert_exact(readings: Sequence[Reading], *, end: str, words: int | None = None) -> None:
@@ -129,10 +135,8 @@ async def read(
     A restless reader goes away after every few events, as one on a train does.
     """
     for url in itertools.cycle(urls):
-        try:
+        with contextlib.suppress(httpx2.TransportError):
             await _read_once(reading, client, f"{url}/runs/{run_id}/events?merge=0", restless=restless)
-        except httpx2.TransportError:
-            pass
         if reading.ended or reading.faults:
             return
         reading.resumes += 1
@@ -145,7 +149,7 @@ async def _read_once(reading: Reading, client: httpx2.AsyncClient, url: str, *, 
     async with client.stream("GET", url, headers=headers) as response:
         if response.status_code in {204, 404}:
             # A client gives up after these.
-            reading.faults.append(f"the reader was sent away with {response.status_code} after {reading.last}")
+            reading.fault(f"sent away with {response.status_code}")
             return
         if response.status_code != 200:
             reading.refusals.append(response.status_code)
@@ -160,7 +164,7 @@ async def _read_once(reading: Reading, client: httpx2.AsyncClient, url: str, *, 
 
 def _take(reading: Reading, event: ServerSentEvent) -> None:
     if event.event == "reset":
-        reading.faults.append(f"the reader at {reading.last} was told to begin again")
+        reading.fault("told to begin again")
     elif event.event != "reconnect":
         reading.take(int(event.id or 0), event.data)
 

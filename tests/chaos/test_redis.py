@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import httpx2
 import pytest
@@ -53,7 +54,7 @@ async def followed_runs(
                 readings[run_id].append(restless)
         yield readings
         for reading in everybody(readings):
-            await reading.until(lambda reading=reading: reading.ended or bool(reading.faults))
+            await reading.until_ended()
 
 
 def everybody(readings: Readings) -> list[Reading]:
@@ -62,7 +63,7 @@ def everybody(readings: Readings) -> list[Reading]:
 
 async def everybody_at(readings: Readings, last: int) -> None:
     for reading in everybody(readings):
-        await reading.until(lambda reading=reading: reading.last >= last or bool(reading.faults))
+        await reading.until_last(last)
 
 
 async def assert_completed(readings: Readings, server: RedisServer, figure: Figure, words: int = WORDS) -> None:
@@ -168,4 +169,8 @@ async def test_cut_connections_to_redis_cost_nobody_an_event(
 def _cut(port: int, kind: str) -> int:
     """Close all connections of a kind but the one that asks for it; how many there were."""
     with redis.Redis(port=port, socket_timeout=5) as admin:
-        return int(admin.client_kill_filter(_type=kind, skipme=True))
+        return int(_command(admin, "CLIENT KILL", "TYPE", kind, "SKIPME", "yes"))
+
+
+def _command(admin: Any, *words: str) -> Any:
+    return admin.execute_command(*words)

@@ -35,9 +35,9 @@ async def test_every_worker_can_do_everything_with_a_run(
 
         cancelled_at = time.monotonic()
         reply = await client.post(f"{d.url}/runs/{run_id}/cancel")
-        await a.until(lambda: a.has_closed("one"))
+        await a.until_closed("one")
         closed_seconds = time.monotonic() - cancelled_at
-        await followed.until(lambda: followed.ended)
+        await followed.until_ended()
         await resumed
 
         assert reply.json()["accepted"]
@@ -70,7 +70,7 @@ async def test_a_run_of_a_killed_worker_ends_once_at_what_everybody_has_seen(
         await killed.kill()
         killed_at = time.monotonic()
         for reading in everybody:
-            await reading.until(lambda reading=reading: reading.ended or bool(reading.faults))
+            await reading.until_ended()
 
     for run_id, of_run in readings.items():
         assert_exact([*of_run, await log_of(store_url, run_id)], end="run.interrupted")
@@ -103,10 +103,10 @@ async def test_a_worker_that_wakes_after_its_lease_adds_nothing(
         zombie.freeze()
         for _, elsewhere, here in readings.values():
             for reading in (elsewhere, here):
-                await reading.until(lambda reading=reading: reading.ended)
+                await reading.until_ended()
         zombie.thaw()
         for label in labels:
-            await zombie.until(lambda label=label: zombie.has_closed(label))
+            await zombie.until_closed(label)
 
     for run_id, three in readings.items():
         assert_exact([*three, await log_of(store_url, run_id)], end="run.interrupted")

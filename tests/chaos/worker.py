@@ -56,7 +56,7 @@ class Worker:
         )
         self._tasks = [asyncio.create_task(self._read_facts()), asyncio.create_task(self._read_log())]
         try:
-            await self.until(lambda: self.port != 0)
+            await self._until(lambda: self.port != 0)
         except BaseException:
             await self.kill()
             raise
@@ -77,17 +77,16 @@ class Worker:
         """What it wrote to stderr so far."""
         return "".join(self._log)
 
-    def has_closed(self, label: str) -> bool:
-        """Whether a source has said that it is closed."""
-        return Fact("closed", label) in self.facts
-
     @property
     def opened(self) -> list[str]:
         """The labels of all sources that were opened."""
         return [fact.label for fact in self.facts if fact.kind == "opened"]
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until what it says makes a condition true."""
+    async def until_closed(self, label: str) -> None:
+        """Wait until a source has said that it is closed."""
+        await self._until(lambda: Fact("closed", label) in self.facts)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         try:
             async with asyncio.timeout(_BOUND_SECONDS):
                 while not condition():

@@ -17,7 +17,7 @@ from tailrace.stores.contract import OPEN, Ack, Info, Lease, Write
 from tailrace.stores.memory import MemoryStore
 from tailrace.testing import FakeClock, FaultyStore, collect
 from tests.runtime.feed import Feed
-from tests.runtime.reading import BOUND_SECONDS
+from tests.runtime.reading import BOUND_SECONDS, read_until
 from tests.runtime.shared import SharedMemoryStore
 
 #: The observers look every two real milliseconds, but time only passes when a test says so.
@@ -417,7 +417,7 @@ async def test_a_producer_whose_run_was_ended_by_another_worker_stops_and_its_re
         run = await runs.start(feed.source)
         reading = asyncio.create_task(collect(run))
         feed.put("word")
-        await inner.written(2)
+        await read_until(runs, run.id, 2)
 
         assert await inner.seal(await inner.info(run.id), *worker_lost())
         feed.put("too late")

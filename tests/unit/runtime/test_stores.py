@@ -95,7 +95,8 @@ def test_a_redis_store_connects_to_nothing_before_it_is_used(scheme: str) -> Non
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 def test_a_redis_store_without_its_extra_says_what_to_install(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", {}.get)
+    nothing_found: dict[str, None] = {}
+    monkeypatch.setattr("importlib.util.find_spec", nothing_found.get)
 
     with pytest.raises(StoreSetupError) as refused:
         opened(f"{scheme}://user:secret@redis.invalid")
