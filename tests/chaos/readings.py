@@ -178,9 +178,9 @@ async def bystander(store_url: str, *, lease_seconds: float) -> AsyncGenerator[R
 
 
 async def log_of(store_url: str, run_id: str) -> Reading:
-    """The log as somebody finds it who comes when all is over."""
+    """The log of a run as somebody finds it who comes when it has ended."""
     log = Reading(f"log of {run_id}")
-    async with bystander(store_url, lease_seconds=60) as runs:
+    async with bystander(store_url, lease_seconds=60) as runs, asyncio.timeout(_BOUND_SECONDS):
         await follow(log, runs, run_id)
     return log
 

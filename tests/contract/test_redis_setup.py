@@ -194,7 +194,7 @@ def test_a_prefix_that_would_move_keys_together_is_refused(prefix: str) -> None:
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with pytest.raises(StoreUnavailableError, match="connecting to 127.0.0.1"):
+    with pytest.raises(StoreUnavailableError, match=r"connecting to 127\.0\.0\.1"):
         await opened(f"redis://127.0.0.1:{free_port()}")
 
 

@@ -10,6 +10,7 @@ import pytest
 from tailrace import events
 from tailrace.errors import StoreError
 from tailrace.events import Entry, Event, Terminal, encode_record
+from tailrace.runtime.clock import SystemClock
 from tailrace.runtime.committer import Committer
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.log import LiveLog
@@ -392,26 +393,42 @@ async def test_a_run_under_an_id_whose_first_run_was_undone_beats_too(
     assert {(write.lease, len(write.records)) for write in beats} == {(again.log.lease, 0)}
 
 
+async def test_a_silent_run_does_not_wait_for_others_to_be_written_with() -> None:
+    """On a clock that moves by itself; a busy machine makes gaps longer, but hardly all of them."""
+    lease_seconds, clock = 0.4, SystemClock()
+    store = SharedMemoryStore(monotonic=clock.monotonic)
+    committer = Committer(store, clock=clock, limits=Limits(), lease_seconds=lease_seconds)
+    await begin(store, committer)
+    beats_at: list[float] = []
+
+    for commits in range(1, 6):
+        await store.written(commits)
+        beats_at.append(clock.monotonic())
+    await committer.aclose(0)
+
+    shortest = min(after - before for before, after in pairwise(beats_at))
+    assert lease_seconds / 5 < shortest < lease_seconds * 0.36
+
+
 async def test_a_store_of_one_process_gets_no_heartbeats(clock: FakeClock) -> None:
     class Noting(MemoryStore):
-        commits = 0
+        written: tuple[str, ...] = ()
 
         async def commit(self, writes: Sequence[Write]) -> Sequence[Ack | StoreError]:
-            self.commits += 1
+            self.written += tuple(write.lease.run_id for write in writes)
             return await super().commit(writes)
 
     store = Noting(monotonic=clock.monotonic)
     async with AsyncExitStack() as stack:
         committer = RoundedCommitter(store, clock)
         stack.push_async_callback(committer.aclose, 0)
-        speaker = await begin(store, committer)
+        await begin(store, committer)
         await committer.flushed()
         clock.advance(LEASE_SECONDS * 100)
-        speaker.say(*words(1))
-        committer.mark(speaker, urgent=True)
+        await begin(store, committer, "s" * 26)
         await committer.flushed()
 
-    assert store.commits == 2
+    assert store.written == (RUN_ID, "s" * 26)
 
 
 # What a heartbeat finds out --------------------------------------------------------------------------------------
