@@ -224,6 +224,7 @@ def test_the_openapi_document_has_each_run_route_once() -> None:
 
     assert {path: list(methods) for path, methods in paths.items() if path != "/chat"} == {
         "/runs": ["get"],
+        "/runs/feed": ["get"],
         "/runs/{run_id}": ["get"],
         "/runs/{run_id}/events": ["get"],
         "/runs/{run_id}/cancel": ["post"],

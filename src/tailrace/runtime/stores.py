@@ -35,14 +35,14 @@ def _memory(_: str, clock: Clock, retention_seconds: float) -> RunStore:
     return MemoryStore(monotonic=clock.monotonic, retention_seconds=retention_seconds)
 
 
-def _sqlite(url: str, _: Clock, retention_seconds: float) -> RunStore:
+def _sqlite(url: str, clock: Clock, retention_seconds: float) -> RunStore:
     from tailrace.stores.sqlite import SqliteStore
 
     path = unquote(urlsplit(url).path)
     if not path.strip("/"):
-        raise StoreSetupError("a SQLite store needs a path, such as sqlite:///var/lib/app/runs.db")
+        raise StoreSetupError("a SQLite store needs a path, such as sqlite:////var/lib/app/runs.db")
     # Three slashes are a path from here, four one from the root, as elsewhere.
-    return SqliteStore(path[1:], retention_seconds=retention_seconds)
+    return SqliteStore(path[1:], retention_seconds=retention_seconds, time_ms=clock.time_ms)
 
 
 def _redis(url: str, _: Clock, retention_seconds: float) -> RunStore:
