@@ -106,10 +106,12 @@ async def test_a_quiet_run_survives_a_redis_that_forgot_it(
     forgetful_redis: RedisServer, client: httpx2.AsyncClient, figure: Figure
 ) -> None:
     async with followed_runs(
-        forgetful_redis, client, lease_seconds=2, words=3, words_per_second=0.5, comes_back=False
+        forgetful_redis, client, lease_seconds=1, words=3, words_per_second=0.4, comes_back=False
     ) as readings:
         await everybody_at(readings, 2)
         forgetful_redis.kill()
+        # Two leases have to pass, and nothing that could be waited for happens meanwhile.
+        await asyncio.sleep(2)
         await asyncio.to_thread(forgetful_redis.start)
         figure("Redis restarts", 1)
 

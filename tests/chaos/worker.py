@@ -14,6 +14,8 @@ from typing import Self
 
 import msgspec
 
+import tailrace
+
 __all__ = ["Worker", "workers"]
 
 _BOUND_SECONDS = 15.0
@@ -44,7 +46,13 @@ class Worker:
         self.port = 0
         self.facts: list[Fact] = []
         self._arguments = arguments
-        self._environment = {**os.environ, "CHAOS_STORE": store, "CHAOS_LEASE_SECONDS": str(lease_seconds)}
+        self._environment = {
+            **os.environ,
+            # The same tailrace as here, whatever else is installed.
+            "PYTHONPATH": str(Path(tailrace.__file__).resolve().parents[1]),
+            "CHAOS_STORE": store,
+            "CHAOS_LEASE_SECONDS": str(lease_seconds),
+        }
         self._log: list[str] = []
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []

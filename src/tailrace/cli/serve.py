@@ -38,9 +38,7 @@ def serve(  # noqa: PLR0913  one parameter for each option
     console = Console(stderr=True)
     options = _Options(target=target, store=store, model=model, grace_seconds=grace_seconds)
     try:
-        if workers > 1 and store.startswith("memory:"):
-            # Each process would have logs of its own, and a reload would find its run in one of them only.
-            raise typer.BadParameter("memory:// cannot be shared: more than one worker needs a store that is")
+        _check_workers(workers, store)
         app = _application(options)
     except (TargetError, StoreError, typer.BadParameter) as error:
         console.print(f"[red]tailrace:[/red] {error}")
@@ -52,6 +50,12 @@ def serve(  # noqa: PLR0913  one parameter for each option
     else:
         os.environ[_OPTIONS_VARIABLE] = msgspec.json.encode(options).decode()
         serve_app(f"{__name__}:worker_application", host=host, port=port, grace_seconds=_REST_SECONDS, workers=workers)
+
+
+def _check_workers(workers: int, store: str) -> None:
+    if workers > 1 and store.startswith("memory:"):
+        # Each process would have logs of its own, and a reload would find its run in one of them only.
+        raise typer.BadParameter("memory:// cannot be shared: more than one worker needs a store that is")
 
 
 class _Options(msgspec.Struct, frozen=True):

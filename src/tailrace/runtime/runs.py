@@ -501,7 +501,9 @@ class Runs:
         if live is None:
             accepted = await self._store.cancel(run_id, reason)
             if accepted:
-                await self._store.signal(run_topic(run_id), f"{CANCEL_PREFIX}{reason}")
+                # Only a hurry-up: the flag reaches the producer with its next acknowledgement anyway.
+                with contextlib.suppress(StoreError):
+                    await self._store.signal(run_topic(run_id), f"{CANCEL_PREFIX}{reason}")
             return accepted
         return live.stop(events.RunCancelled(reason=reason))
 

@@ -200,6 +200,9 @@ class LiveRun:
         """A signal from another process: somebody follows there, or asks for the run's end."""
         if text == FOLLOWING:
             self._followed_elsewhere_at = self._loop.time()
+            if self.order.cancel_on_disconnect and not self._followers and self._leaving is None:
+                # Nobody was here yet, so nobody's leaving has begun to count.
+                self._leaving = self._loop.call_later(self.order.grace_seconds, self._cancel_alone)
         elif text.startswith(CANCEL_PREFIX):
             self.cancel_requested(text.removeprefix(CANCEL_PREFIX))
 
