@@ -118,8 +118,8 @@ class RunResponse(_LazyResponse):
             cursor = read_cursor(request)
             key = self._options.key or request.headers.get("idempotency-key")
             if cursor is None:
-                unused = False
                 run_id = await self._start(request, owner, key)
+                unused = False
             else:
                 run_id = await self._named(cursor, owner, key)
             return await self._opened(request, run_id, cursor)
