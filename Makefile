@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install run test check fix
+.PHONY: help install run test chaos check fix
 .NOTPARALLEL:
 
 help: ## show this list
@@ -18,6 +18,9 @@ run: .venv/stamp-run ## serve the chat page on http://127.0.0.1:8000 (another po
 
 test: .venv/stamp-dev ## run every test (some of them: make test ARGS=tests/unit)
 	$(BIN)/pytest $(ARGS)
+
+chaos: .venv/stamp-dev ## kill and stop real servers while runs go on (longer: make chaos CHAOS_ROUNDS=20)
+	$(BIN)/pytest -m chaos tests/chaos $(ARGS)
 
 check: .venv/stamp-dev ## check format, lint, layers and types
 	$(BIN)/ruff format --check .

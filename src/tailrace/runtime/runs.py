@@ -196,6 +196,7 @@ class Runs:
         self._draining = False
 
     async def __aenter__(self) -> Self:
+        await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -551,9 +552,9 @@ class Runs:
     # The end ---------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect to the store and look after runs whose producers are gone. Without it both happen on demand.
+        """Connect to the store and look after runs whose producers are gone; `async with` and the lifespan do it.
 
-        Also starts runs again after a drain: a server may stop and start within one process.
+        Some stores connect on demand, others, such as SQLite, answer nothing before it. Also starts runs again after a drain: a server may stop and start within one process.
 
         Raises:
             StoreSetupError: The store cannot be used as it is set up.
