@@ -554,7 +554,8 @@ class Runs:
     async def open(self) -> None:
         """Connect to the store, and look after runs whose producers are gone.
 
-        Leaving it to `async with` or to the lifespan is enough. Some stores connect on demand, others, such as SQLite, answer nothing before it. Also starts runs again after a drain: a server may stop and start within one process.
+        Leaving it to `async with` or to the lifespan is enough. Some stores connect on demand, others, such as SQLite,
+        answer nothing before it. Also starts runs again after a drain: a server may stop and start within one process.
 
         Raises:
             StoreSetupError: The store cannot be used as it is set up.
