@@ -8,8 +8,10 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
-# A busy machine is no bug, so no verdict of a property test depends on speed.
-settings.register_profile("tailrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is no bug, so no verdict of a property test depends on speed. The unit suite is run all the time and
+# takes seconds; what fifty examples a run miss today, other fifty find tomorrow: `--hypothesis-profile=long` for more.
+settings.register_profile("tailrace", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tailrace")
 
 
