@@ -15,8 +15,8 @@ from tests.chaos.worker import workers
 pytestmark = pytest.mark.chaos
 
 LEASE_SECONDS = 2.0
-#: Half a lease of silence before the first look, a whole lease of looking, two looks that come late, and the news.
-SEALED_SECONDS = LEASE_SECONDS * (0.5 + 1 + 2 / 5) + 0.5
+#: A look, a whole lease of looking, a look that comes late, and the news: what a reader may have to wait.
+SEALED_SECONDS = LEASE_SECONDS + 1
 KINDS = ("own", "http", "python", "restless")
 Figure = Callable[[str, float], None]
 

@@ -102,8 +102,8 @@ async def test_a_silent_run_that_is_followed_is_ended_after_one_lease_of_looking
     inner: SharedMemoryStore, observer: LookingObserver, clock: FakeClock, lease: Lease
 ) -> None:
     observer.watch(RUN_ID)
-    # It is looked at only after it was silent for half a lease, and then for a lease.
-    await pass_time(clock, 1.4, observer)
+    # It is looked at only after it was silent for a fifth of a lease, and then for a lease.
+    await pass_time(clock, 1.1, observer)
     before = await state_of(inner)
 
     await pass_time(clock, 0.3, observer)
@@ -215,7 +215,7 @@ async def test_a_run_that_was_heard_lately_is_not_even_looked_at(
     observer.watch(RUN_ID)
 
     for _ in range(20):
-        await pass_time(clock, 0.4, observer)
+        await pass_time(clock, 0.1, observer)
         observer.heard(RUN_ID)
 
     assert inner.looks[RUN_ID] == 0
@@ -270,7 +270,7 @@ async def test_after_an_outage_of_the_store_the_looking_begins_again(
     inner: SharedMemoryStore, store: FaultyStore, observer: LookingObserver, clock: FakeClock, lease: Lease
 ) -> None:
     observer.watch(RUN_ID)
-    await pass_time(clock, 1.4, observer)
+    await pass_time(clock, 1.1, observer)
     store.unavailable(1, operation="info")
     await pass_time(clock, 0.1, observer)
 

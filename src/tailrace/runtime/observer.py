@@ -25,7 +25,9 @@ __all__ = ["Observer"]
 _logger = logging.getLogger("tailrace")
 #: Of the open runs that nobody follows, so many are looked after by each process at a time.
 _SAMPLE = 50
+#: A follower of a dead run is told within the lease and two looks; a look costs the store next to nothing.
 _LOOKS_PER_LEASE = 5
+_LONGEST_LOOK_SECONDS = 0.45
 
 
 class _Observation(msgspec.Struct):
@@ -45,6 +47,7 @@ class Observer:
         self._store = store
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._look_seconds = min(lease_seconds / _LOOKS_PER_LEASE, _LONGEST_LOOK_SECONDS)
         self._watched: dict[str, int] = {}
         self._own: Counter[str] = Counter()
         self._observations: dict[str, _Observation] = {}
@@ -104,7 +107,7 @@ class Observer:
             with contextlib.suppress(StoreError):
                 await self._sample()
             await self._look()
-            await asyncio.sleep(self._lease_seconds / _LOOKS_PER_LEASE)
+            await asyncio.sleep(self._look_seconds)
 
     async def _sample(self) -> None:
         now = self._clock.monotonic()
@@ -124,7 +127,7 @@ class Observer:
         await self._look_at(
             run_id
             for run_id, observation in tuple(self._observations.items())
-            if run_id in self._sampled or now - observation.quiet_since >= self._lease_seconds / 2
+            if run_id in self._sampled or now - observation.quiet_since >= self._look_seconds
         )
 
     async def _look_at(self, run_ids: Iterable[str]) -> None:
