@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from tailrace import events, fold
-from tailrace.errors import StoreUnavailableError
+from tailrace.errors import RunNotFoundError, StoreUnavailableError
 from tailrace.events import Entry, Event
 from tailrace.runtime import follower as follower_module
 from tailrace.runtime import hub, supervisor
 from tailrace.runtime.follower import Follower
+from tailrace.runtime.keys import new_run_id
 from tailrace.runtime.runs import Runs
 from tailrace.runtime.topics import FOLLOWING, run_topic, thread_topic
 from tailrace.testing import FakeClock, FaultyStore, collect
@@ -27,6 +28,12 @@ _TURNS = 20
 @pytest.fixture
 def store(clock: FakeClock) -> FaultyStore:
     return FaultyStore(SharedMemoryStore(monotonic=clock.monotonic))
+
+
+def store_of(faulty: FaultyStore) -> SharedMemoryStore:
+    inner = faulty.inner
+    assert isinstance(inner, SharedMemoryStore)
+    return inner
 
 
 def words(count: int) -> list[Event]:
@@ -412,3 +419,51 @@ async def test_a_reader_elsewhere_is_told_of_an_outage_of_a_compacted_run_and_ma
         await collect(remote.follow(run.id))
 
     assert await collect(remote.follow(run.id)) == log
+
+
+# A run that is not there yet -------------------------------------------------------------------------------------
+
+
+async def test_who_has_a_place_in_a_run_that_the_store_lost_is_waited_for(
+    runs: Runs, remote: Runs, store: FaultyStore, feed: Feed
+) -> None:
+    run = await runs.start(feed.source, owner="ada")
+    feed.put("before")
+    await said(runs, run.id, 2)
+    await store.lose(run.id)
+
+    with pytest.raises(RunNotFoundError):
+        await remote.authorize(run.id, "ada")
+    returning = asyncio.create_task(remote.authorize(run.id, "ada", after=2))
+    stranger = asyncio.create_task(remote.authorize(run.id, "eve", after=2))
+    await store_of(store).looked_at(run.id)
+    assert not returning.done()
+    feed.put("puts it back")
+    info = await asyncio.wait_for(returning, BOUND_SECONDS)
+
+    assert info.run_id == run.id
+    # Neither is told sooner than the other that there is nothing for them.
+    assert not stranger.done()
+    with pytest.raises(RunNotFoundError):
+        await stranger
+    feed.put(None)
+
+
+async def test_a_place_in_a_run_of_a_store_of_one_process_is_not_waited_for() -> None:
+    async with Runs() as alone, asyncio.timeout(BOUND_SECONDS):
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(RunNotFoundError):
+            await alone.authorize("r" * 26, None, after=7)
+
+        assert asyncio.get_running_loop().time() - started < follower_module.MISSING_SECONDS / 2
+
+
+async def test_a_run_can_be_attached_to_before_it_begins(runs: Runs, remote: Runs, store: FaultyStore) -> None:
+    run_id = new_run_id()
+    attaching = asyncio.create_task(remote.attach(run_id, wait_seconds=BOUND_SECONDS))
+    await store_of(store).looked_at(run_id)
+    run = await runs.start(["a word"], run_id=run_id)
+
+    assert await collect(await attaching) == await collect(run)
+    with pytest.raises(RunNotFoundError):
+        await remote.attach(new_run_id(), wait_seconds=0.01)

@@ -19,7 +19,7 @@ from tailrace.runtime.log import LiveLog
 from tailrace.runtime.supervisor import LiveRun
 from tailrace.stores.contract import OPEN, RunStore, Stop
 
-__all__ = ["MERGE_BEHIND", "Follower"]
+__all__ = ["MERGE_BEHIND", "MISSING_SECONDS", "Follower"]
 
 #: A follower that is further behind than this many entries gets consecutive deltas of a part as one.
 MERGE_BEHIND = 256
@@ -29,7 +29,7 @@ _WAITING_BATCHES = 256
 #: How long a cursor may be ahead of an open run, whose store may be healing, before it is given up.
 _AHEAD_SECONDS = 2.0
 #: How long an open run may be missing: a store that lost it gets it back with its producer's next write.
-_MISSING_SECONDS = 4.0
+MISSING_SECONDS = 4.0
 #: Hints may get lost: after so much silence the log is looked at anyway.
 _SILENCE_SECONDS = 5.0
 
@@ -241,7 +241,7 @@ class Follower:
         now = asyncio.get_running_loop().time()
         if self._missing_since is None:
             self._missing_since = now
-        return not self._was_open or now - self._missing_since >= _MISSING_SECONDS
+        return not self._was_open or now - self._missing_since >= MISSING_SECONDS
 
     async def _read_store(self, limit: int) -> tuple[list[Entry], int]:
         # What is told from here on is kept: it follows what this read will find.

@@ -6,7 +6,7 @@ never starts anything. Whoever calls these methods is trusted; `authorize` is th
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Literal, Self
 
 import msgspec
@@ -26,7 +26,7 @@ from tailrace.fold import Reduced, RunStatus
 from tailrace.runtime.clock import Clock, SystemClock
 from tailrace.runtime.committer import Committer
 from tailrace.runtime.drive import SourceThreads
-from tailrace.runtime.follower import Follower
+from tailrace.runtime.follower import MISSING_SECONDS, Follower
 from tailrace.runtime.handle import Channel, RunProducer
 from tailrace.runtime.hub import Hub
 from tailrace.runtime.keys import check_run_id, derive_run_id, fingerprint_of, new_run_id
@@ -54,6 +54,8 @@ _STATUSES: dict[int, RunStatus] = {
 }
 #: Between losing a start and reading its winner, the winner may have failed early and released the key: start again.
 _START_ATTEMPTS = 8
+#: Between two looks for a run that is not there yet.
+_LOOK_AGAIN_SECONDS = 0.1
 #: The part of a drain that is kept for ending what did not end by itself, and for telling its readers.
 _SEALING_SHARE = 0.25
 _SEALING_SECONDS = 2.0
@@ -438,27 +440,51 @@ class Runs:
 
     # Reading ---------------------------------------------------------------------------------------------------------
 
-    async def authorize(self, run_id: str, owner: str | None) -> Info:
+    async def authorize(self, run_id: str, owner: str | None, *, after: int = 0) -> Info:
         """The one check of a stranger's right to a run: it must be the run of this owner, `None` included.
 
+        Whoever has a place in the run, `after`, has read it before: if it is missing in a store that others write to,
+        it may be on its way back there from its producer's memory, and is waited for.
+
         Raises:
-            RunNotFoundError: Unknown, expired, or another's; which of them is not told.
+            RunNotFoundError: Unknown, expired, or another's; which of them is not told, nor can it be timed.
             StoreUnavailableError: The store gave no answer.
         """
-        info = await self._store.info(run_id)
-        if info.owner != owner:
-            raise RunNotFoundError(run_id)
-        return info
+        wait_seconds = MISSING_SECONDS if after and self._store.shared else 0.0
+        return await self._find(run_id, lambda info: info.owner == owner, wait_seconds)
 
-    async def attach(self, run_id: str, after: int = 0) -> Run:
+    async def attach(self, run_id: str, after: int = 0, *, wait_seconds: float = 0) -> Run:
         """A handle on a run that exists; iterating it begins after number `after`.
 
+        Args:
+            run_id: The run.
+            after: The number of the last entry that is not wanted.
+            wait_seconds: How long to wait for a run that another process is about to begin.
+
         Raises:
-            RunNotFoundError: Unknown or expired.
+            RunNotFoundError: Unknown or expired, or not there in time.
             StoreUnavailableError: The store gave no answer.
         """
-        await self._store.info(run_id)
+        await self._find(run_id, lambda _: True, wait_seconds)
         return Run(self, run_id, after=after)
+
+    async def _find(self, run_id: str, wanted: Callable[[Info], bool], wait_seconds: float) -> Info:
+        """Look at a run, again and again if it is not there, as nobody announces a run that begins.
+
+        Raises:
+            RunNotFoundError: There was no such run all the while.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_seconds
+        while True:
+            with contextlib.suppress(RunNotFoundError):
+                info = await self._store.info(run_id)
+                if wanted(info):
+                    return info
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                raise RunNotFoundError(run_id)
+            await asyncio.sleep(min(_LOOK_AGAIN_SECONDS, remaining))
 
     def follower(self, run_id: str, after: int = 0, *, merging: bool = False) -> Follower:
         """Join a run as a reader; the caller closes the follower."""

@@ -165,7 +165,7 @@ class RunResponse(_LazyResponse):
         run_id = cursor.run_id or await self._run_id(owner, key)
         if run_id is None:
             raise CursorInvalidError(str(cursor))
-        await self._tail.authorize(run_id, owner)
+        await self._tail.authorize(run_id, owner, after=cursor.seq)
         return run_id
 
     async def _run_id(self, owner: str | None, key: str | None) -> str | None:

@@ -81,8 +81,8 @@ class RunRoutes:
             owner = await self._identity(request)
             thread = request.query_params.get("thread")
             cursors = _cursors(request.query_params.get("runs", ""), needed=thread is None)
-            for run_id in cursors:
-                await self._tail.authorize(run_id, owner)
+            for run_id, after in cursors.items():
+                await self._tail.authorize(run_id, owner, after=after)
             feed = RunsFeed(self._tail, cursors, owner=owner, thread=thread)
             return await _FeedResponse(self._tail, feed).opened()
         except StoreUnavailableError:
@@ -93,7 +93,7 @@ class RunRoutes:
     async def inspect(self, request: Request) -> Response:
         """`GET /{id}`: the run reduced, with `seq`, the cursor to go on from."""
         try:
-            run_id, _ = await self._authorized(request)
+            run_id = await self._authorized(request)
             reduced = await self._tail.reduced(run_id)
         except TailraceError as error:
             return error_response(error, native.DIALECT)
@@ -106,8 +106,8 @@ class RunRoutes:
         dialect: Dialect = native.DIALECT
         try:
             dialect = get_dialect(request.query_params.get("dialect", native.DIALECT.name))
-            run_id, _ = await self._authorized(request)
-            cursor = _cursor_in(run_id, request)
+            cursor = _cursor_in(request.path_params["run_id"], request)
+            run_id = await self._authorized(request, after=cursor.seq)
             merging = request.query_params.get("merge") != "0"
             if request.method == "HEAD":
                 return Response(None, 200, dict(_decoded(stream_headers(dialect.headers))))
@@ -120,7 +120,7 @@ class RunRoutes:
     async def cancel(self, request: Request) -> Response:
         """`POST /{id}/cancel`: `{"accepted"}`, false if the run had ended; the log tells when it has stopped."""
         try:
-            run_id, _ = await self._authorized(request)
+            run_id = await self._authorized(request)
             accepted = await self._tail.cancel(run_id)
         except TailraceError as error:
             return error_response(error, native.DIALECT)
@@ -132,11 +132,10 @@ class RunRoutes:
             raise RunNotFoundError("")
         return owner
 
-    async def _authorized(self, request: Request) -> tuple[str, str | None]:
-        owner = await self._tail.owner(request)
+    async def _authorized(self, request: Request, *, after: int = 0) -> str:
         run_id: str = request.path_params["run_id"]
-        await self._tail.authorize(run_id, owner)
-        return run_id, owner
+        await self._tail.authorize(run_id, await self._tail.owner(request), after=after)
+        return run_id
 
     def _described(self, request: Request, info: RunInfo) -> dict[str, object]:
         url = self._tail.location(request.scope, info.id, native.DIALECT.name)
