@@ -229,15 +229,21 @@ class RedisNodes:
         first = self.nodes[next(number for number, end in enumerate(self._bounds[1:]) if slot < end)]
         return self._moved.get(slot, first)
 
-    def move_slot(self, slot: int, *, source: RedisServer, target: RedisServer) -> None:
-        """Give a slot and its keys from one node to another, while both are in use; never back again."""
+    def move_slot(
+        self, slot: int, *, source: RedisServer, target: RedisServer, between: Callable[[], None] = lambda: None
+    ) -> None:
+        """Give a slot and its keys from one node to another, while both are in use; never back again.
+
+        `between` is called after every single key.
+        """
         assert slot not in self._moved
         self._moved[slot] = target
         old, new = (node.ask("CLUSTER", "MYID") for node in (source, target))
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", old)
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", new)
-        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
             source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+            between()
         for node in (target, source, *self.nodes):
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", new)
 

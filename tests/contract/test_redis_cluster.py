@@ -1,13 +1,14 @@
 """The Redis store keeps its promises on a cluster too, while slots move and when a node is lost."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
 
-from tailrace.stores.contract import RunStore
+from tailrace.stores.contract import Ack, RunStore, Write
 from tailrace.stores.redis import RedisStore
 from tailrace.testing import StoreSuite
 from tailrace.testing.store_suite import SharedStoreSuite
@@ -17,6 +18,7 @@ from tests.redis_server import RedisNodes, wait_until
 pytestmark = pytest.mark.redis
 
 MOVED_SLOTS = 3
+BOUND_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ async def test_slots_that_move_cost_no_reader_anything(cluster: RedisNodes) -> N
 
     async def move(producer: Producer) -> None:
         for run_id in producer.logs:
-            slot = key_slot(f"{{{run_id}}}".encode())
+            slot = slot_of(run_id)
             if cluster.home_of(slot) is source and len(moved) < MOVED_SLOTS:
                 await asyncio.to_thread(cluster.move_slot, slot, source=source, target=target)
                 moved.append(slot)
@@ -73,6 +75,44 @@ async def test_slots_that_move_cost_no_reader_anything(cluster: RedisNodes) -> N
 
     assert len(moved) == MOVED_SLOTS
     assert producer.resent == 0
+
+
+async def test_a_write_to_a_run_of_which_half_has_moved_waits_for_the_other_half(cluster: RedisNodes) -> None:
+    source, target, _ = cluster.nodes
+    run_id = next(run_id for run_id in map(str, range(1_000)) if cluster.home_of(slot_of(run_id)) is source)
+    store = RedisStore(cluster.url)
+    try:
+        lease = await store.create(run_id, owner=None, thread=None, fingerprint=b"")
+        assert lease is not None
+        await store.commit([Write(lease, 1, [b"one"])])
+        half_way = asyncio.Event()
+        refused = threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def wait_half_way() -> None:
+            loop.call_soon_threadsafe(half_way.set)
+            assert refused.wait(BOUND_SECONDS)
+
+        moving = asyncio.create_task(
+            asyncio.to_thread(cluster.move_slot, slot_of(run_id), source=source, target=target, between=wait_half_way)
+        )
+        await half_way.wait()
+        writing = asyncio.create_task(store.commit([Write(lease, 2, [b"two"])]))
+        await asyncio.to_thread(
+            wait_until, lambda: "errorstat_TRYAGAIN" in {**source.info("errorstats"), **target.info("errorstats")}
+        )
+        refused.set()
+        await moving
+
+        assert await writing == [Ack(2)]
+        assert (await store.read(run_id, 0, limit=9)).records == [b"one", b"two"]
+    finally:
+        await store.aclose()
+
+
+def slot_of(run_id: str) -> int:
+    slot: int = key_slot(f"{{{run_id}}}".encode())
+    return slot
 
 
 async def test_a_lost_node_costs_no_reader_anything(redis_program: str, tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ __all__ = ["LiveRun", "Order", "Parts"]
 
 _logger = logging.getLogger("tailrace")
 _REPORT_SECONDS = 0.2
-#: A store keeps the reason of a cancel as text.
 _UNMARKED, _MARKED, _URGENT = range(3)
+#: A store keeps the reason of a cancel as text.
 _REASONS: dict[str, events.CancelReason] = {reason: reason for reason in get_args(events.CancelReason)}
 
 

@@ -15,7 +15,7 @@ from tailrace.stores.redis.address import Address
 from tailrace.stores.redis.command import Command, Reply, key_of
 from tailrace.stores.redis.feed import Feed, Heard
 from tailrace.stores.redis.link import Link
-from tailrace.stores.redis.refusals import Redirect, redirect_of
+from tailrace.stores.redis.refusals import Redirect, is_moving, redirect_of
 
 __all__ = ["Cluster"]
 
@@ -135,19 +135,14 @@ class Cluster:
         pause_seconds = 0.0
         while parts:
             await self._collect(parts, replies, deadline - loop.time())
-            redirects = {
-                index: redirect
-                for part in parts
-                for index in part.indices
-                if (redirect := redirect_of(replies[index])) is not None
-            }
-            if not redirects or loop.time() + pause_seconds >= deadline:
+            again = [index for part in parts for index in part.indices if is_moving(replies[index])]
+            if not again or loop.time() + pause_seconds >= deadline:
                 break
-            asked = self._learn(redirects)
+            asked = self._learn({index: redirect_of(replies[index]) for index in again})
             await asyncio.sleep(pause_seconds)
-            # The nodes may not agree yet.
+            # The nodes may not agree yet, or a run's keys are still under way between them.
             pause_seconds += _PAUSE_SECONDS
-            parts = self._send(commands, redirects, asked)
+            parts = self._send(commands, again, asked)
         return replies
 
     async def _collect(self, parts: list[_Part], replies: list[Reply], seconds: float) -> None:
@@ -162,10 +157,12 @@ class Cluster:
                 part.answer.cancel()
                 self._stale = True
 
-    def _learn(self, redirects: Mapping[int, Redirect]) -> dict[int, _Node]:
+    def _learn(self, redirects: Mapping[int, Redirect | None]) -> dict[int, _Node]:
         """Note which slots have moved; return where to ask for what is moving, for this once."""
         asked: dict[int, _Node] = {}
         for index, redirect in redirects.items():
+            if redirect is None:
+                continue
             node = _Node(redirect.host or self._address.host, redirect.port)
             if redirect.moved:
                 self._slots[redirect.slot] = node

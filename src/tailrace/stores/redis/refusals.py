@@ -17,7 +17,7 @@ from redis.exceptions import (
 from tailrace.errors import FencedError, GapError, RunNotFoundError, StoreError, StoreUnavailableError
 from tailrace.stores.redis.command import Command, key_of
 
-__all__ = ["Redirect", "error_of", "is_passing", "redirect_of"]
+__all__ = ["Redirect", "error_of", "is_moving", "is_passing", "redirect_of"]
 
 #: redis-py cuts the first word off where it has a class for it.
 _PASSING_CLASSES = (
@@ -56,6 +56,11 @@ def redirect_of(reply: object) -> Redirect | None:
         return None
     word, slot, host, port = match.groups()
     return Redirect(int(slot), host, int(port), word == "MOVED")
+
+
+def is_moving(reply: object) -> bool:
+    """Whether a node of a cluster has not got the key, or not all keys of a script, as their slot is on its way."""
+    return isinstance(reply, TryAgainError) or redirect_of(reply) is not None
 
 
 def is_passing(error: Exception) -> bool:
