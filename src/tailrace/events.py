@@ -69,7 +69,9 @@ FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "tool_call
 Role: TypeAlias = Literal["assistant", "user", "system", "tool"]
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+# Of events there are many, and what they hold came from JSON or has a JSON form, so it has no cycles: looking for some,
+# the garbage collector would spend more time on them than their producer and readers do.
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="type"):
     """One fact of a run; `ext` is the room for what the vocabulary has no word for."""
 
     ext: dict[str, Any] | None = None
@@ -401,7 +403,7 @@ class Snapshot(_Event, frozen=True, kw_only=True, tag="snapshot"):
     usage: list[Any] | None = None
 
 
-class Opaque(msgspec.Struct, frozen=True):
+class Opaque(msgspec.Struct, frozen=True, gc=False):
     """An event of a type this version does not know, kept as it came. `record` is its whole JSON object."""
 
     type: str
@@ -463,7 +465,7 @@ TERMINALS = (RunCompleted, RunFailed, RunCancelled, RunInterrupted, RunPaused)
 TERMINAL_TYPES: frozenset[str] = frozenset(_TYPE_OF[struct] for struct in TERMINALS)
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An event in its place.
 
     Attributes:
@@ -544,12 +546,21 @@ def decode_record(seq: int, record: bytes) -> Entry:
         EventInvalidError: The record is no event.
     """
     event = decode(record)
-    at_ms = _read_head(record).at_ms
-    time = b',"at_ms":%d}' % at_ms
-    if isinstance(event, Opaque) and event.record.endswith(time):
+    at_ms = _read_time(record)
+    if isinstance(event, Opaque):
         # The time is the entry's: written again, the record would have it twice.
-        event = Opaque(event.type, event.record.removesuffix(time) + b"}")
+        time = b',"at_ms":%d}' % at_ms
+        if event.record.endswith(time):
+            event = Opaque(event.type, event.record.removesuffix(time) + b"}")
     return Entry(seq, at_ms, event)
+
+
+def _read_time(record: bytes) -> int:
+    """The last field of a record, as `encode_record` puts it; of a record by somebody else, wherever it is."""
+    digits = record[record.rfind(b":") + 1 : -1]
+    if digits.isdigit() and record.endswith(b',"at_ms":%b}' % digits):
+        return int(digits)
+    return _read_head(record).at_ms
 
 
 def _read_head(data: bytes) -> _Head:

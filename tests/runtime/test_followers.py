@@ -9,6 +9,7 @@ from tailrace import events, fold
 from tailrace.errors import RunNotFoundError
 from tailrace.events import Entry
 from tailrace.runtime import follower as follower_module
+from tailrace.runtime import hub
 from tailrace.runtime.follower import MERGE_BEHIND, Follower
 from tailrace.runtime.runs import Run, Runs
 from tailrace.testing import FakeClock, FaultyStore, collect
@@ -77,7 +78,7 @@ async def test_every_place_gives_the_rest_of_a_finished_log(runs: Runs, remote: 
 async def test_a_log_longer_than_one_read_comes_whole_and_without_a_pause(
     runs: Runs, remote: Runs, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower_module, "_SILENCE_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr(hub, "SILENCE_SECONDS", NEVER_SECONDS)
     run = await runs.start(feed.source)
     feed.put(*words(5_000))
     await read_until(runs, run.id, 5_001)
@@ -99,7 +100,7 @@ async def test_a_log_longer_than_one_read_comes_whole_and_without_a_pause(
 async def test_what_happens_while_a_reader_is_busy_is_not_missed(
     runs: Runs, remote: Runs, feed: Feed, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr(follower_module, "_SILENCE_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr(hub, "SILENCE_SECONDS", NEVER_SECONDS)
     run = await runs.start(feed.source)
     worker = runs if where == "here" else remote
     entries: list[Entry] = []
@@ -344,7 +345,7 @@ async def test_a_place_beyond_a_final_log_is_given_up_at_once(
 async def test_lost_and_doubled_hints_change_nothing(
     runs: Runs, remote: Runs, store: FaultyStore, feed: Feed, monkeypatch: pytest.MonkeyPatch, hints: str
 ) -> None:
-    monkeypatch.setattr(follower_module, "_SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(hub, "SILENCE_SECONDS", 0.01)
     (store.drop_hints if hints == "lost" else store.double_hints)()
     run = await runs.start(feed.source)
     reading = asyncio.create_task(collect(remote.follow(run.id)))

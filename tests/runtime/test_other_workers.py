@@ -98,7 +98,7 @@ async def test_25_followers_elsewhere_get_the_exact_log_whatever_becomes_of_the_
     dice = random.Random(seed)  # noqa: S311  repeatable, not secret
     # Where hints are carried whole, nobody may have to wait for a look after a silence.
     silence_seconds = NEVER_SECONDS if trouble in {none, doubled, stripped} else 0.005
-    monkeypatch.setattr(follower_module, "_SILENCE_SECONDS", silence_seconds)
+    monkeypatch.setattr(hub, "SILENCE_SECONDS", silence_seconds)
     run = await runs.start(feed.source)
     live = runs.live(run.id)
     assert live is not None
@@ -122,7 +122,7 @@ async def test_25_followers_elsewhere_get_the_exact_log_whatever_becomes_of_the_
 async def test_a_follower_elsewhere_lives_on_hints_alone(
     runs: Runs, remote: Runs, store: FaultyStore, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower_module, "_SILENCE_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr(hub, "SILENCE_SECONDS", NEVER_SECONDS)
     run = await runs.start(feed.source)
     await said(runs, run.id, 1)
     reading = asyncio.create_task(collect(remote.follow(run.id)))
@@ -142,7 +142,7 @@ async def test_a_slow_follower_elsewhere_keeps_few_batches_and_misses_nothing(
     runs: Runs, remote: Runs, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower_module, "_WAITING_BATCHES", 8)
-    monkeypatch.setattr(follower_module, "_SILENCE_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr(hub, "SILENCE_SECONDS", NEVER_SECONDS)
     run = await runs.start(feed.source)
     await said(runs, run.id, 1)
     follower = remote.follower(run.id)

@@ -1,13 +1,16 @@
 """`tailrace serve`: the chat server, or an application of one's own, on a server that drains and exits with 0."""
 
+import asyncio
+import contextlib
 import os
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from tailrace import Tailrace
+from tailrace import Runs, Tailrace
 from tailrace.chat import demo
 from tailrace.chat.app import create_app
 from tailrace.cli.target import TargetError, is_asgi, load_target
@@ -40,8 +43,11 @@ def serve(  # noqa: PLR0913  one parameter for each option
     try:
         _check_workers(workers, store)
         app = _application(options)
+        # Known here, it is told once and plainly; known by each worker, it would be a traceback of each.
+        asyncio.run(_try_store(store))
     except (TargetError, StoreError, typer.BadParameter) as error:
-        console.print(f"[red]tailrace:[/red] {error}")
+        # On one line, however long, and as it is: a URL's form has brackets in it.
+        console.print(Text.assemble(("tailrace:", "red"), f" {error}"), soft_wrap=True)
         raise typer.Exit(2) from error
     console.print(f"tailrace serves [bold]{target or 'the demo, which is scripted and not an LLM'}[/bold]")
     # The server's own patience begins when the drain has ended, so it gets a rest that is small but enough.
@@ -56,6 +62,16 @@ def _check_workers(workers: int, store: str) -> None:
     if workers > 1 and store.startswith("memory:"):
         # Each process would have logs of its own, and a reload would find its run in one of them only.
         raise typer.BadParameter("memory:// cannot be shared: more than one worker needs a store that is")
+
+
+async def _try_store(url: str) -> None:
+    """Open the store and close it again.
+
+    Raises:
+        StoreError: It cannot be used, or not now.
+    """
+    async with contextlib.aclosing(Runs(url)) as runs:
+        await runs.open()
 
 
 class _Options(msgspec.Struct, frozen=True):

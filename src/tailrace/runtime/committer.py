@@ -50,7 +50,7 @@ class Committed(Protocol):
 
 
 class _Live:
-    """A run and when it was last heard in the store."""
+    """A run and when the store last had something of it."""
 
     __slots__ = ("run", "wrote_at")
 
@@ -68,6 +68,7 @@ class Committer:
         self._clock = clock
         self._limits = limits
         self._beat_seconds = lease_seconds / _BEATS_PER_LEASE if store.shared else None
+        #: In the order of the times, so that whose heartbeat is due stands at the front.
         self._live: dict[str, _Live] = {}
         self._dirty: dict[str, Committed] = {}
         self._wake = asyncio.Event()
@@ -82,10 +83,11 @@ class Committer:
         run_id = run.log.lease.run_id
         self._dirty[run_id] = run
         self._saved.clear()
-        known = self._live.get(run_id)
-        # An id whose first run was undone may be in use again.
-        if (known is None or known.run is not run) and not run.log.settled:
-            self._live[run_id] = _Live(run, self._clock.monotonic())
+        if self._beat_seconds is not None:
+            known = self._live.get(run_id)
+            # An id whose first run was undone may be in use again.
+            if (known is None or known.run is not run) and not run.log.settled:
+                self._live[run_id] = _Live(run, self._clock.monotonic())
         if self._task is None or self._task.done():
             # Events of an event loop that has ended cannot be waited for in the next.
             self._wake, self._urgent, self._saved = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -128,8 +130,8 @@ class Committer:
         if self._beat_seconds is None or not self._live:
             await self._wake.wait()
             return
-        oldest = min(live.wrote_at for live in self._live.values())
-        seconds = max(0.0, oldest + self._beat_seconds - self._clock.monotonic())
+        oldest = next(iter(self._live.values()))
+        seconds = max(0.0, oldest.wrote_at + self._beat_seconds - self._clock.monotonic())
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -162,27 +164,31 @@ class Committer:
         answers = await self._commit([write for _, write in pairs])
         well = True
         for (run, _), answer in zip(pairs, answers, strict=True):
-            well = await self._settle(run, answer) and well
-            if not run.log.settled and run.log.next_write(1) is not None:
+            if isinstance(answer, Ack):
+                self._acknowledge(run, answer)
+            else:
+                well = await self._settle(run, answer) and well
+            if run.log.behind:
                 self._dirty.setdefault(run.log.lease.run_id, run)
         return well
 
     def _heartbeats(self, writing: set[str]) -> list[tuple[Committed, Write]]:
         """Heartbeats of the runs that were silent for long enough; runs that are settled are forgotten."""
         if self._beat_seconds is None:
-            self._live.clear()
             return []
         # Those that are almost due go along, so that many quiet runs beat together.
         due_before = self._clock.monotonic() - self._beat_seconds * 0.75
         beats: list[tuple[Committed, Write]] = []
-        for run_id, live in tuple(self._live.items()):
+        settled: list[str] = []
+        for run_id, live in self._live.items():
             if live.run.log.settled:
-                del self._live[run_id]
-            elif run_id in writing:
-                live.wrote_at = self._flushed_at
-            elif live.wrote_at <= due_before and (write := live.run.log.heartbeat()) is not None:
-                live.wrote_at = self._flushed_at
+                settled.append(run_id)
+            elif live.wrote_at > due_before:
+                break
+            elif run_id not in writing and (write := live.run.log.heartbeat()) is not None:
                 beats.append((live.run, write))
+        for run_id in settled:
+            del self._live[run_id]
         return beats
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[Ack | StoreError]:
@@ -195,23 +201,30 @@ class Committer:
             _logger.exception(_BROKEN_STORE)
             return [StoreUnavailableError("the store failed")] * len(writes)
 
-    async def _settle(self, run: Committed, answer: Ack | StoreError) -> bool:
-        """Act on one answer; False if the next write had better wait a little."""
-        if isinstance(answer, RunNotFoundError):
-            answer = await self._restore(run)
-        if isinstance(answer, Ack):
-            run.log.acknowledge(answer.last)
-            if answer.cancel is not None:
-                run.cancel_requested(answer.cancel)
-        elif isinstance(answer, GapError):
-            run.log.rewind(answer.last)
-        elif isinstance(answer, FencedError):
+    def _acknowledge(self, run: Committed, ack: Ack) -> None:
+        run_id = run.log.lease.run_id
+        run.log.acknowledge(ack.last)
+        live = self._live.pop(run_id, None)
+        if live is not None and not live.run.log.settled:
+            live.wrote_at = self._flushed_at
+            self._live[run_id] = live
+        self._failing_since.pop(run_id, None)
+        if ack.cancel is not None:
+            run.cancel_requested(ack.cancel)
+
+    async def _settle(self, run: Committed, error: StoreError) -> bool:
+        """Act on a refusal; False if the next write had better wait a little."""
+        if isinstance(error, RunNotFoundError):
+            error = await self._restore(run)
+        if isinstance(error, GapError):
+            run.log.rewind(error.last)
+        elif isinstance(error, FencedError):
             run.fenced()
         else:
             self._unanswered(run)
             return False
         self._failing_since.pop(run.log.lease.run_id, None)
-        return not isinstance(answer, GapError)
+        return isinstance(error, FencedError)
 
     async def _restore(self, run: Committed) -> StoreError:
         """Put a lost run back: then its log ends at 0."""

@@ -30,8 +30,6 @@ _WAITING_BATCHES = 256
 _AHEAD_SECONDS = 2.0
 #: How long an open run may be missing: a store that lost it gets it back with its producer's next write.
 MISSING_SECONDS = 4.0
-#: Hints may get lost: after so much silence the log is looked at anyway.
-_SILENCE_SECONDS = 5.0
 
 
 class Follower:
@@ -174,8 +172,7 @@ class Follower:
         if log is not None:
             await log.wait_with(self._news)
         else:
-            _, silent = await asyncio.wait({self._news}, timeout=_SILENCE_SECONDS)
-            self._look = self._look or bool(silent)
+            await self._news
         self._news = None
         self._woken = False
 

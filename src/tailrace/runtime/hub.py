@@ -17,6 +17,9 @@ from tailrace.stores.contract import Batch, RunStore, Stop
 
 __all__ = ["Hub", "Listener"]
 
+#: Hints may get lost: after so much silence, or at most twice as much, the log is looked at anyway.
+SILENCE_SECONDS = 4.0
+
 
 class Listener(Protocol):
     """A follower, as the hub sees it."""
@@ -95,12 +98,25 @@ class _Followed:
         self.listeners: set[Listener] = set()
         self._heard: Callable[[], None] = lambda: observer.heard(run_id)
         self._stops = (store.subscribe(run_id, self._hint), observer.watch(run_id))
+        self._quiet = False
+        self._listen_on()
 
     def close(self) -> None:
+        self._timer.cancel()
         for stop in self._stops:
             stop()
 
+    def _listen_on(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._after_a_while)
+
+    def _after_a_while(self) -> None:
+        if self._quiet:
+            self._hint(None)
+        self._quiet = True
+        self._listen_on()
+
     def _hint(self, batch: Batch | None) -> None:
+        self._quiet = False
         entries: list[Entry] | None = None
         if batch is not None:
             entries = [decode_record(seq, record) for seq, record in enumerate(batch.records, batch.first)]

@@ -98,19 +98,26 @@ class LiveLog:
 
     def heartbeat(self) -> Write | None:
         """A write that says that the producer lives; `None` if it needs no saying."""
-        return None if self.settled or self.final != OPEN else Write(self.lease, self._stored + 1, ())
+        if self.settled or self._withdrawn or self.final != OPEN:
+            return None
+        return Write(self.lease, self._stored + 1, ())
 
     @property
     def records(self) -> Sequence[bytes]:
         """All records, in order."""
         return self._records
 
+    @property
+    def behind(self) -> bool:
+        """Whether the store should get more."""
+        return self._stored < len(self._records) and not self.settled and not self._withdrawn
+
     def next_write(self, limit: int) -> Write | None:
         """What the store should get next, at most `limit` records; `None` if it has everything."""
         # The state is read before the records are counted: a thread may append in between, never the other way round.
         final, length = self.final, len(self._records)
         end = min(length, self._stored + limit)
-        if self.settled or self._withdrawn or end == self._stored:
+        if end == self._stored or self.settled or self._withdrawn:
             return None
         state = final if end == length == len(self.entries) else OPEN
         return Write(self.lease, self._stored + 1, self._records[self._stored : end], state)
@@ -160,6 +167,8 @@ class LiveLog:
 
     def wake(self) -> None:
         """Resolve all waiters."""
+        if not self._waiters:
+            return
         waiters, self._waiters = self._waiters, set()
         for future in waiters:
             if not future.done():

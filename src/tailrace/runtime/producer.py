@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import cast
+from typing import NoReturn, cast
 
 import msgspec
 
@@ -39,6 +39,7 @@ FINAL_STATES: dict[type, int] = {
     events.RunPaused: 5,
 }
 
+_TEXTS = (events.TextDelta, events.ReasoningDelta)
 #: `run.started` and the first event of the source: nobody should wait for these.
 _FIRST = 2
 
@@ -148,8 +149,11 @@ class Producer:
         """
         try:
             with self._lock:
-                for piece in _pieces(event, self._limits.delta_characters):
-                    self._append(piece)
+                if isinstance(event, _TEXTS) and len(event.delta) > self._limits.delta_characters:
+                    for piece in _pieces(event, self._limits.delta_characters):
+                        self._append(piece)
+                else:
+                    self._append(event)
         finally:
             # A delta may wait for the next one; whatever else happens is news.
             self._on_append(not isinstance(event, DELTAS) or self._log.length <= _FIRST)
@@ -178,7 +182,8 @@ class Producer:
             if self._closed:
                 return False
             entry, record = self._entry(terminal)
-            self._check(("event_bytes", self._limits.event_bytes, len(record)))
+            if len(record) > self._limits.event_bytes:
+                self._exceed("event_bytes", self._limits.event_bytes)
             self._closed = True
             self._log.append(entry, record, final=FINAL_STATES[type(terminal)])
         self._on_append(True)  # noqa: FBT003  a callback's only argument
@@ -188,11 +193,13 @@ class Producer:
         if self._closed:
             raise RunClosedError(self.run_id)
         entry, record = self._entry(event)
-        self._check(
-            ("event_bytes", self._limits.event_bytes, len(record)),
-            ("max_events", self._limits.max_events, self._log.length + 1),
-            ("max_bytes", self._limits.max_bytes, self._log.size + len(record)),
-        )
+        limits = self._limits
+        if len(record) > limits.event_bytes:
+            self._exceed("event_bytes", limits.event_bytes)
+        if entry.seq > limits.max_events:
+            self._exceed("max_events", limits.max_events)
+        if self._log.size + len(record) > limits.max_bytes:
+            self._exceed("max_bytes", limits.max_bytes)
         self._log.append(entry, record, final=OPEN)
 
     def _entry(self, event: Event) -> tuple[Entry, bytes]:
@@ -206,20 +213,15 @@ class Producer:
             record = encode_record(at_ms, event)
         return Entry(self._log.length + 1, at_ms, _as_read(event, record)), record
 
-    def _check(self, *bounds: tuple[str, int, int]) -> None:
-        for bound, limit, value in bounds:
-            if value > limit:
-                self.exceeded = RunLimitError(bound, limit)
-                raise self.exceeded
+    def _exceed(self, bound: str, limit: int) -> NoReturn:
+        self.exceeded = RunLimitError(bound, limit)
+        raise self.exceeded
 
 
-def _pieces(event: Event, characters: int) -> Iterator[Event]:
-    """A long text as several deltas of the same part; anything else as it is."""
-    if isinstance(event, events.TextDelta | events.ReasoningDelta) and len(event.delta) > characters:
-        for start in range(0, len(event.delta), characters):
-            yield msgspec.structs.replace(event, delta=event.delta[start : start + characters])
-    else:
-        yield event
+def _pieces(event: events.TextDelta | events.ReasoningDelta, characters: int) -> Iterator[Event]:
+    """A long text as several deltas of the same part."""
+    for start in range(0, len(event.delta), characters):
+        yield msgspec.structs.replace(event, delta=event.delta[start : start + characters])
 
 
 def _as_read(event: Event, record: bytes) -> Event:
@@ -231,12 +233,19 @@ def _as_read(event: Event, record: bytes) -> Event:
     Raises:
         EventInvalidError: What a reader would get is not this event.
     """
+    if type(event) is events.TextDelta and _is_plain(event):
+        return event
     read = decode(record)
     if type(read) is not type(event) or event_type(read) != event_type(event):
         raise EventInvalidError(f"a {event_type(event)} that reads back as {event_type(read)}")
     if isinstance(read, Opaque):
         return event
     return read
+
+
+def _is_plain(event: events.TextDelta) -> bool:
+    """Whether all of it is text, so that it reads back as itself; nearly every event is that."""
+    return type(event.delta) is type(event.message_id) is type(event.part_id) is str and event.ext is None
 
 
 def _without_surrogates(event: Event) -> Event:

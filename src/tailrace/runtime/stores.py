@@ -1,9 +1,10 @@
 """From a URL to a log store. What a store needs beyond the core is imported only when its URL is given."""
 
 import importlib.util
+import re
 from collections.abc import Callable
 from typing import TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from tailrace.errors import StoreSetupError
 from tailrace.runtime.clock import Clock
@@ -14,20 +15,25 @@ __all__ = ["open_store"]
 
 _Opener: TypeAlias = Callable[[str, Clock, float], RunStore]
 
+#: Anything else before `://` is no scheme, and may be a password.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.IGNORECASE)
+_SQLITE_FORM = "sqlite:///runs.db is a path from here, sqlite:////var/lib/app/runs.db one from the root"
+
 
 def open_store(url: str, *, clock: Clock, retention_seconds: float) -> RunStore:
     """The store that `url` names: `memory://`, `sqlite:///path`, or `redis://…`, `rediss://…` for TLS.
 
     Raises:
-        StoreSetupError: There is no such kind, or its extra is not installed.
+        StoreSetupError: There is no such kind, its extra is not installed, or the rest of the URL cannot be used.
     """
     scheme, separator, _ = url.partition("://")
     opener = _OPENERS.get(scheme) if separator else None
     if opener is None:
+        known = ", ".join(f"{name}://" for name in _OPENERS)
+        if not separator or _SCHEME.fullmatch(scheme) is None:
+            raise StoreSetupError(f"the URL of a log store begins with one of {known}")
         # The rest of the URL may hold a password.
-        raise StoreSetupError(
-            f"no log store for {scheme[:32]!r} (known: {', '.join(f'{name}://' for name in _OPENERS)})"
-        )
+        raise StoreSetupError(f"no log store for {scheme!r} (known: {known})")
     return opener(url, clock, retention_seconds)
 
 
@@ -38,11 +44,27 @@ def _memory(_: str, clock: Clock, retention_seconds: float) -> RunStore:
 def _sqlite(url: str, clock: Clock, retention_seconds: float) -> RunStore:
     from tailrace.stores.sqlite import SqliteStore
 
-    path = unquote(urlsplit(url).path)
-    if not path.strip("/"):
-        raise StoreSetupError("a SQLite store needs a path, such as sqlite:////var/lib/app/runs.db")
-    # Three slashes are a path from here, four one from the root, as elsewhere.
-    return SqliteStore(path[1:], retention_seconds=retention_seconds, time_ms=clock.time_ms)
+    return SqliteStore(_sqlite_path(url), retention_seconds=retention_seconds, time_ms=clock.time_ms)
+
+
+def _sqlite_path(url: str) -> str:
+    """The path in a URL. Three slashes are a path from here, four one from the root, as elsewhere.
+
+    Raises:
+        StoreSetupError: There is none, or more than a path.
+    """
+    rest = url.partition("://")[2]
+    if not rest.strip("/"):
+        raise StoreSetupError(f"a SQLite store needs a path: {_SQLITE_FORM}")
+    if not rest.startswith("/"):
+        # What follows two slashes is a host; to drop it would be to write elsewhere than was meant.
+        raise StoreSetupError(f"a SQLite store has no host: {_SQLITE_FORM}")
+    if "?" in rest or "#" in rest:
+        raise StoreSetupError("the URL of a SQLite store has no options; in a path, ? is written %3F and # %23")
+    path = unquote(rest)[1:]
+    if "\0" in path:
+        raise StoreSetupError("the path of a SQLite store has a null character in it")
+    return path
 
 
 def _redis(url: str, _: Clock, retention_seconds: float) -> RunStore:

@@ -8,6 +8,7 @@ from tailrace.testing.clock import FakeClock
 from tailrace.testing.collect import collect
 from tailrace.testing.cuts import cut_anywhere
 from tailrace.testing.faulty_store import FaultyStore
+from tailrace.testing.follower import HttpFollower
 from tailrace.testing.store_suite import StoreSuite, store_suite
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "AsgiResponse",
     "FakeClock",
     "FaultyStore",
+    "HttpFollower",
     "StoreSuite",
     "collect",
     "cut_anywhere",

@@ -15,11 +15,16 @@ from tailrace.web.response import RunResponse, StartOptions
 from tailrace.web.routes import RunRoutes
 from tailrace.web.service import RunService
 from tailrace.web.signals import SignalChain
+from tailrace.web.workers import is_one_of_several
 
 __all__ = ["Tailrace"]
 
 #: What is left of a drain when a second signal comes: enough to end every run and to send every reader its end.
 _HURRY_SECONDS = 1.0
+_NOT_SHARED = (
+    "this is one of several workers, and its store is not shared with the others: a reader that comes back to another "
+    "one finds no run. Serve with one worker, or use a store that workers share, such as sqlite:/// or redis://"
+)
 
 
 class Tailrace(RunService):
@@ -130,6 +135,8 @@ class Tailrace(RunService):
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncGenerator[None]:
         """From the server's start to its stop; drains on SIGTERM and SIGINT, before the server's own handlers act."""
+        if not self.store.shared and is_one_of_several():
+            self.warn_once(_NOT_SHARED)
         await self.open()
         chain = SignalChain(
             lambda: self.drain(self.drain_seconds), lambda: self.drain(min(_HURRY_SECONDS, self.drain_seconds))

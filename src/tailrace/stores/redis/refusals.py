@@ -14,7 +14,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from tailrace.errors import FencedError, GapError, RunNotFoundError, StoreError, StoreUnavailableError
+from tailrace.errors import RunNotFoundError, StoreError, StoreUnavailableError
 from tailrace.stores.redis.command import Command, key_of
 
 __all__ = ["Redirect", "error_of", "is_moving", "is_passing", "redirect_of"]
@@ -72,17 +72,9 @@ def error_of(reply: Exception, command: Command, run_id: str) -> StoreError:
     """The error that stands for what came instead of a reply to `command`, which asked for something of `run_id`."""
     if isinstance(reply, StoreError):
         return reply
-    text = str(reply)
-    word, _, rest = text.partition(" ")
-    match word:
-        case "NORUN":
-            return RunNotFoundError(run_id)
-        case "FENCED":
-            return FencedError(run_id)
-        case "GAP":
-            return GapError(int(rest))
-        case _:
-            return _failure(reply, key_of(command).decode(errors="replace"))
+    if str(reply).startswith("NORUN"):
+        return RunNotFoundError(run_id)
+    return _failure(reply, key_of(command).decode(errors="replace"))
 
 
 def _failure(reply: Exception, key: str) -> StoreError:

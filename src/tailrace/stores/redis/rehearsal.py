@@ -34,7 +34,7 @@ async def rehearse(wire: Wire, keys: Keys, run_id: str) -> None:
     payload = encode_payload(1, [b""], OPEN)
     commands: list[Command] = [
         scripts.create.call(*run, b"probe", b"", b"", b"", _LIVE_MS),
-        scripts.write.call(run.m, run.s, b"probe", b"0", b"1", b"0", payload, _LIVE_MS),
+        scripts.write.call_for_each((run.m, run.s), (b"probe", b"0", b"1", b"0", payload, _LIVE_MS)),
         (b"HMGET", run.m, b"token"),
         (b"XRANGE", run.s, b"(0-0", b"+", b"COUNT", b"1"),
         (b"GET", run.b),

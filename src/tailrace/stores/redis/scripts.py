@@ -7,12 +7,13 @@ The keys of a run share the hash tag of its id, so that a script finds them all 
     b  string: the block of a compacted run
 
 A script looks first whether everything is as it nearly always is, and works out what is wrong only if it is not. The
-reasons are errors of two words, since Redis puts "ERR" before a single one.
+reason is an error of two words, since Redis puts "ERR" before a single one; of many writes each has a number for it.
 """
 
 import hashlib
+from collections.abc import Sequence
 
-__all__ = ["Script", "Scripts"]
+__all__ = ["FENCED", "NO_RUN", "Script", "Scripts"]
 
 #: -> when the run was made, in microseconds by the server's clock; of a run that exists: its token, fingerprint, owner.
 #: What an earlier run may have left is removed, what is another application's is not.
@@ -33,39 +34,52 @@ redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return made
 """
 
-#: -> the cancel reason or nothing; with a time to live: last, cancel, owner, thread, made; of a repeated write: last,
-#: cancel. A stream that was evicted while its hash was not is begun again by the producer, who is told of a gap.
-#: KEYS m s  ARGV token before last state payload live_ms
+#: Many writes at once, each of a run of its own. -> for each of them the cancel reason or nothing; with a time to live:
+#: last, cancel, owner, thread, made; of a repeated write: last, cancel; of a refused one: the number that the log ends
+#: at, which leaves a gap, or one of the numbers below 0. A stream that was evicted while its hash was not is begun
+#: again by the producer, who is told of a gap.
+#: KEYS m s …  ARGV token before last state payload live_ms …
 _WRITE = """
-local run = redis.call('HMGET', KEYS[1], 'token', 'last', 'state', 'cancel')
-if run[1] == ARGV[1] and run[2] == ARGV[2] and run[3] == '0' then
-  if ARGV[3] == ARGV[2] then
-    redis.call('HINCRBY', KEYS[1], 'beat', 1)
-  else
-    if ARGV[2] == '0' then
-      redis.call('XADD', KEYS[2], ARGV[3] .. '-0', 'd', ARGV[5])
-    elseif not redis.call('XADD', KEYS[2], 'NOMKSTREAM', ARGV[3] .. '-0', 'd', ARGV[5]) then
-      redis.call('HSET', KEYS[1], 'last', '0')
-      return redis.error_reply('GAP 0')
+local function write(m, s, token, before, last, state, payload, live_ms)
+  local run = redis.call('HMGET', m, 'token', 'last', 'state', 'cancel')
+  if run[1] == token and run[2] == before and run[3] == '0' then
+    if last == before then
+      redis.call('HINCRBY', m, 'beat', 1)
+    else
+      if before == '0' then
+        redis.call('XADD', s, last .. '-0', 'd', payload)
+      elseif not redis.call('XADD', s, 'NOMKSTREAM', last .. '-0', 'd', payload) then
+        redis.call('HSET', m, 'last', '0')
+        return 0
+      end
+      redis.call('HSET', m, 'last', last)
     end
-    redis.call('HSET', KEYS[1], 'last', ARGV[3])
+    if state ~= '0' then redis.call('HSET', m, 'state', state) end
+    if payload ~= '' then redis.call('PUBLISH', s, payload) end
+    if live_ms == '0' then return run[4] end
+    redis.call('PEXPIRE', m, live_ms)
+    redis.call('PEXPIRE', s, live_ms)
+    local place = redis.call('HMGET', m, 'owner', 'thread', 'made')
+    return {last, run[4], place[1], place[2], place[3]}
   end
-  if ARGV[4] ~= '0' then redis.call('HSET', KEYS[1], 'state', ARGV[4]) end
-  if ARGV[5] ~= '' then redis.call('PUBLISH', KEYS[2], ARGV[5]) end
-  if ARGV[6] == '0' then return run[4] end
-  redis.call('PEXPIRE', KEYS[1], ARGV[6])
-  redis.call('PEXPIRE', KEYS[2], ARGV[6])
-  local place = redis.call('HMGET', KEYS[1], 'owner', 'thread', 'made')
-  return {ARGV[3], run[4], place[1], place[2], place[3]}
+  if not run[1] then return -1 end
+  if run[1] ~= token then return -2 end
+  local has_records = last ~= before
+  local is_stored = tonumber(last) <= tonumber(run[2])
+  if has_records and is_stored and (state == '0' or state == run[3]) then return {run[2], run[4]} end
+  if run[3] ~= '0' then return -2 end
+  return tonumber(run[2])
 end
-if not run[1] then return redis.error_reply('NORUN run') end
-if run[1] ~= ARGV[1] then return redis.error_reply('FENCED run') end
-local has_records = ARGV[3] ~= ARGV[2]
-local is_stored = tonumber(ARGV[3]) <= tonumber(run[2])
-if has_records and is_stored and (ARGV[4] == '0' or ARGV[4] == run[3]) then return {run[2], run[4]} end
-if run[3] ~= '0' then return redis.error_reply('FENCED run') end
-return redis.error_reply('GAP ' .. run[2])
+local answers = {}
+for n = 0, #KEYS / 2 - 1 do
+  local k, a = n * 2, n * 6
+  answers[n + 1] = write(KEYS[k + 1], KEYS[k + 2],
+    ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6])
+end
+return answers
 """
+#: The answers of `_WRITE` to a write of a run that is not there, and of one that is another's now.
+NO_RUN, FENCED = -1, -2
 
 #: -> 1, or 0 if the run is not as it was seen.  KEYS m s  ARGV token last beat new_last state payload retention_ms
 _SEAL = """
@@ -122,6 +136,10 @@ class Script:
     def call(self, *arguments: bytes) -> tuple[bytes, ...]:
         """The command that runs it on these keys and arguments."""
         return self._head + arguments
+
+    def call_for_each(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> tuple[bytes, ...]:
+        """The command that runs it on the keys of many runs, and then their arguments, in the same order."""
+        return (b"EVALSHA", self.sha, b"%d" % len(keys), *keys, *arguments)
 
 
 class Scripts:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-from tailrace.errors import FencedError, FingerprintError, RunNotFoundError, StoreError, StoreSetupError
+from tailrace.errors import FencedError, FingerprintError, GapError, RunNotFoundError, StoreError, StoreSetupError
 from tailrace.stores.contract import OPEN, Ack, Hint, Info, Lease, Page, Stop, Write
 from tailrace.stores.redis.address import Address
 from tailrace.stores.redis.channels import Channels
@@ -18,15 +18,18 @@ from tailrace.stores.redis.index import Index, Place
 from tailrace.stores.redis.inspection import check_server, inspect_server
 from tailrace.stores.redis.keys import Keys, packed, unpacked
 from tailrace.stores.redis.payload import decode_payload, encode_payload
-from tailrace.stores.redis.refusals import error_of
+from tailrace.stores.redis.refusals import error_of, is_passing
 from tailrace.stores.redis.rehearsal import new_probe_id, rehearse
-from tailrace.stores.redis.scripts import Scripts
+from tailrace.stores.redis.scripts import NO_RUN, Scripts
 from tailrace.stores.redis.wire import Wire
 
 __all__ = ["RedisStore"]
 
 _COMMIT_INTERVAL_SECONDS: Final = 0.005
 _SECRET_BYTES: Final = 32
+#: Writes and bytes that go in one command, during which the server does nothing else.
+_MOST_WRITES: Final = 64
+_MOST_BYTES: Final = 1024**2
 #: Entries that a read asks for at first. An entry has one record or many; then it is known how many.
 _FIRST_ENTRIES: Final = 256
 _FEWEST_ENTRIES: Final = 16
@@ -166,40 +169,54 @@ class RedisStore:
         scripts = await self._wire.ready()
         now = asyncio.get_running_loop().time()
         self._index.sweep(now)
-        commands = [self._write(scripts, write, now) for write in writes]
-        replies = await self._wire.call(commands)
-        return [self._answer(*answer, now) for answer in zip(writes, commands, replies, strict=True)]
+        most = _MOST_WRITES if self._wire.reaches_one_node else 1
+        return await self._commit(scripts, _grouped(writes, most), now)
 
-    def _write(self, scripts: Scripts, write: Write, now: float) -> Command:
-        before = write.first - 1
-        records, final = write.records, write.final
-        keys = self._keys.run(write.lease.run_id)
-        if final != OPEN:
-            live_ms = self._retention_ms
-        elif before == 0 or self._index.is_due(write.lease.run_id, now):
-            live_ms = self._live_ms
-        else:
-            live_ms = b"0"
-        return scripts.write.call(
-            keys.m,
-            keys.s,
-            write.lease.token.encode(),
-            b"%d" % before,
-            b"%d" % (before + len(records)),
-            b"%d" % final,
-            encode_payload(write.first, records, final) if records or final else b"",
-            live_ms,
-        )
+    async def _commit(self, scripts: Scripts, groups: Sequence[Sequence[Write]], now: float) -> list[Ack | StoreError]:
+        commands = [self._write(scripts, group, now) for group in groups]
+        answers: list[Ack | StoreError] = []
+        for group, command, reply in zip(groups, commands, await self._wire.call(commands), strict=True):
+            if not isinstance(reply, Exception):
+                answers += [self._answer(*answer, now) for answer in zip(group, reply, strict=True)]
+            elif len(group) == 1 or isinstance(reply, StoreError) or is_passing(reply):
+                answers += [error_of(reply, command, write.lease.run_id) for write in group]
+            else:
+                # One of them cannot be written, and none of the others shall suffer for it.
+                answers += await self._commit(scripts, [[write] for write in group], now)
+        return answers
 
-    def _answer(self, write: Write, command: Command, reply: Reply, now: float) -> Ack | StoreError:
-        run_id = write.lease.run_id
+    def _write(self, scripts: Scripts, writes: Sequence[Write], now: float) -> Command:
+        keys: list[bytes] = []
+        arguments: list[bytes] = []
+        for write in writes:
+            lease, before, records, final = write.lease, write.first - 1, write.records, write.final
+            if final != OPEN:
+                live_ms = self._retention_ms
+            elif before == 0 or self._index.is_due(lease.run_id, now):
+                live_ms = self._live_ms
+            else:
+                live_ms = b"0"
+            m, s, _ = self._keys.run(lease.run_id)
+            keys += (m, s)
+            arguments += (
+                lease.token.encode(),
+                b"%d" % before,
+                b"%d" % (before + len(records)),
+                b"%d" % final,
+                encode_payload(write.first, records, final) if records or final else b"",
+                live_ms,
+            )
+        return scripts.write.call_for_each(keys, arguments)
+
+    def _answer(self, write: Write, reply: Reply, now: float) -> Ack | StoreError:
         if reply is None or isinstance(reply, bytes):
             return Ack(write.first - 1 + len(write.records), _text(reply))
-        if not isinstance(reply, list):
-            error = error_of(reply, command, run_id)
-            if isinstance(error, FencedError | RunNotFoundError):
-                self._index.forget(run_id)
-            return error
+        run_id = write.lease.run_id
+        if isinstance(reply, int):
+            if reply >= 0:
+                return GapError(reply)
+            self._index.forget(run_id)
+            return RunNotFoundError(run_id) if reply == NO_RUN else FencedError(run_id)
         last, cancel, *rest = cast("list[bytes | None]", reply)
         if rest:
             owner, thread, made = rest
@@ -344,6 +361,20 @@ class RedisStore:
 
     def _heard(self, channel: bytes, payload: bytes | None) -> None:
         self._channels.heard(channel, payload)
+
+
+def _grouped(writes: Sequence[Write], most: int) -> list[list[Write]]:
+    """The writes in their order, those together that go in one command."""
+    groups: list[list[Write]] = []
+    size = _MOST_BYTES
+    for write in writes:
+        length = sum(map(len, write.records))
+        if not groups or len(groups[-1]) == most or size + length > _MOST_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(write)
+        size += length
+    return groups
 
 
 def _range(key: bytes, after: int, count: int) -> Command:

@@ -99,6 +99,11 @@ class Wire:
             self._reach(asked.result())
         return self._scripts
 
+    @property
+    def reaches_one_node(self) -> bool:
+        """Whether all keys are on the same server, so that one script may work on those of many runs."""
+        return isinstance(self._nodes, OneNode)
+
     async def ask(self, commands: Sequence[Command], *, run_id: str = "") -> list[Reply]:
         """The replies, of which none is an error; `run_id` is what an error may speak of.
 

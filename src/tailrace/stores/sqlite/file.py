@@ -109,12 +109,12 @@ def open_writer(path: Path, *, synchronous: str) -> tuple[sqlite3.Connection, Id
     """
     if str(path) == ":memory:":
         raise StoreSetupError("a store in SQLite needs a file; for one in memory use memory://")
-    if not path.parent.is_dir():
-        raise StoreSetupError(f"the directory of {path} does not exist")
-    if path.is_file() and 0 < path.stat().st_size < _HEADER_BYTES:
-        # SQLite takes a file of one byte for an empty one.
-        raise StoreSetupError(f"{path} is no SQLite database")
     with _setup_errors(path), contextlib.ExitStack() as undo:
+        if not path.parent.is_dir():
+            raise StoreSetupError(f"the directory of {path} does not exist")
+        if path.is_file() and 0 < path.stat().st_size < _HEADER_BYTES:
+            # SQLite takes a file of one byte for an empty one.
+            raise StoreSetupError(f"{path} is no SQLite database")
         db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         undo.callback(db.close)
         with transaction(db):
@@ -166,6 +166,9 @@ def _setup_errors(path: Path) -> Generator[None]:
         if reason is None:
             raise StoreUnavailableError(str(error)) from error
         raise StoreSetupError(f"{path} {reason}: {error}") from error
+    except OSError as error:
+        # A directory on the way that may not be entered, or a name that is too long.
+        raise StoreSetupError(f"{path} cannot be opened: {error.strerror}") from error
 
 
 def _is_ours(db: sqlite3.Connection, path: Path) -> bool:
