@@ -37,7 +37,7 @@ class Encoder(ABC):
         self.run_id = run_id
         self.thread_id = thread_id
         self._ids = ids
-        self._id_prefix = f"{run_id}:" if ids == "run" else ""
+        self._id_prefix = f"{run_id}:".encode() if ids == "run" else b""
 
     def encode(self, entry: Entry) -> list[bytes]:
         """The whole frames of one entry, possibly none.
@@ -48,12 +48,12 @@ class Encoder(ABC):
         bodies = self.bodies(entry)
         if not entry.seq or self._ids == "none":
             return bodies
-        before = entry.since - 1
-        last = len(bodies) - 1
-        return [
-            f"id: {self._id_prefix}{entry.seq if index == last else f'{before}.{index + 1}'}\n".encode() + body
-            for index, body in enumerate(bodies)
-        ]
+        if not bodies:
+            return bodies
+        *earlier, last = bodies
+        frames = [b"id: %b%d.%d\n%b" % (self._id_prefix, entry.since - 1, k, body) for k, body in enumerate(earlier, 1)]
+        frames.append(b"id: %b%d\n%b" % (self._id_prefix, entry.seq, last))
+        return frames
 
     @abstractmethod
     def bodies(self, entry: Entry) -> list[bytes]:

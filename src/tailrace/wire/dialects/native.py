@@ -41,9 +41,12 @@ class NativeEncoder(Encoder):
 
 
 def _frame_name(event: Event) -> str:
-    if not isinstance(event, Data | Opaque):
+    if isinstance(event, Data):
+        name = event.name
+    elif isinstance(event, Opaque):
+        name = event.type
+    else:
         return event_type(event)
-    name = event.name if isinstance(event, Data) else event.type
     return name if _NAME.fullmatch(name) and name not in _RESERVED else "data"
 
 
