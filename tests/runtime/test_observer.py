@@ -1,6 +1,7 @@
 """An observer ends a run whose producer has been silent for a whole lease, and no other."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 
@@ -446,3 +447,29 @@ async def test_a_store_that_is_out_of_reach_ends_no_run(
     await pass_time(clock, 0.9, observer)
 
     assert inner.seals == []
+
+
+async def test_a_bug_in_a_store_does_not_end_the_looking(
+    inner: SharedMemoryStore,
+    observer: LookingObserver,
+    clock: FakeClock,
+    lease: Lease,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hit = asyncio.Event()
+
+    async def broken(_: str) -> Info:
+        hit.set()
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patched, caplog.at_level(logging.ERROR, logger="tailrace"):
+        patched.setattr(inner, "info", broken)
+        observer.watch(RUN_ID)
+        while not hit.is_set():
+            clock.advance(LEASE_SECONDS)
+            await asyncio.sleep(0)
+    await pass_time(clock, 1.5, observer)
+
+    assert inner.seals == [RUN_ID]
+    assert sum(record.exc_info is not None for record in caplog.records) == 1

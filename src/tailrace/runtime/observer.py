@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -25,9 +25,10 @@ __all__ = ["Observer"]
 _logger = logging.getLogger("tailrace")
 #: Of the open runs that nobody follows, so many are looked after by each process at a time.
 _SAMPLE = 50
-#: A follower of a dead run is told within the lease and two looks; a look costs the store next to nothing.
+#: A follower of a dead run is told within the lease and three looks; a look costs the store next to nothing.
 _LOOKS_PER_LEASE = 5
-_LONGEST_LOOK_SECONDS = 0.45
+_LONGEST_LOOK_SECONDS = 0.3
+_LOOKS_AT_ONCE = 256
 
 
 class _Observation(msgspec.Struct):
@@ -104,9 +105,14 @@ class Observer:
 
     async def _run(self) -> None:
         while self._watched or self._sampling:
-            with contextlib.suppress(StoreError):
-                await self._sample()
-            await self._look()
+            try:
+                with contextlib.suppress(StoreError):
+                    await self._sample()
+                await self._look()
+            except Exception:
+                # A bug in a store must not end the task that all runs count on; nor fill the log.
+                _logger.exception("the log store raised what its contract does not allow")
+                await asyncio.sleep(self._lease_seconds)
             await asyncio.sleep(self._look_seconds)
 
     async def _sample(self) -> None:
@@ -131,16 +137,20 @@ class Observer:
         )
 
     async def _look_at(self, run_ids: Iterable[str]) -> None:
-        for run_id in run_ids:
-            try:
-                info = await self._store.info(run_id)
-            except RunNotFoundError:
-                self._sampled.discard(run_id)
-            except StoreError:
-                # A store that does not answer says nothing about the run: the observation begins again.
-                self._observations[run_id].seen = None
-            else:
-                await self._judge(info, self._observations[run_id])
+        """Look at many at the same time, so that what is asked of the store travels together."""
+        for some in _chunks(list(run_ids), _LOOKS_AT_ONCE):
+            await asyncio.gather(*(self._look_at_one(run_id) for run_id in some))
+
+    async def _look_at_one(self, run_id: str) -> None:
+        try:
+            info = await self._store.info(run_id)
+        except RunNotFoundError:
+            self._sampled.discard(run_id)
+        except StoreError:
+            # A store that does not answer says nothing about the run: the observation begins again.
+            self._observations[run_id].seen = None
+        else:
+            await self._judge(info, self._observations[run_id])
 
     async def _judge(self, info: Info, observation: _Observation) -> None:
         now = self._clock.monotonic()
@@ -159,3 +169,8 @@ class Observer:
         with contextlib.suppress(StoreError):
             if await self._store.seal(info, record, FINAL_STATES[RunInterrupted]):
                 _logger.warning("a run was ended because its producer is gone")
+
+
+def _chunks(run_ids: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(run_ids), size):
+        yield run_ids[start : start + size]
