@@ -1,11 +1,13 @@
 # Needs make and one Python >= 3.11. PYTHON is tried in order; the first that is new enough makes .venv.
 PYTHON ?= python3.13 python3.12 python3.11 python3
 PORT ?= 8000
+CHAOS_ROUNDS ?= 10
+SOAK_SECONDS ?= 600
 
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install run test chaos check fix
+.PHONY: help install run test chaos soak bench check fix
 .NOTPARALLEL:
 
 help: ## show this list
@@ -19,8 +21,14 @@ run: .venv/stamp-run ## serve the chat page on http://127.0.0.1:8000 (another po
 test: .venv/stamp-dev ## run every test (some of them: make test ARGS=tests/unit)
 	$(BIN)/pytest $(ARGS)
 
-chaos: .venv/stamp-dev ## kill and stop real servers while runs go on (longer: make chaos CHAOS_ROUNDS=20)
-	$(BIN)/pytest -m chaos tests/chaos $(ARGS)
+chaos: .venv/stamp-dev ## kill and stop real servers, 200 rounds and more (shorter: make chaos CHAOS_ROUNDS=2)
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(BIN)/pytest tests/chaos $(ARGS)
+
+soak: .venv/stamp-dev ## load servers for ten minutes and see that nothing grows (shorter: make soak SOAK_SECONDS=20)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest -m soak tests/soak $(ARGS)
+
+bench: .venv/stamp-dev ## measure runs through Redis beside a naive way (more: make bench ARGS="--repeats 5")
+	$(BIN)/python -m benchmarks.durable $(ARGS)
 
 check: .venv/stamp-dev ## check format, lint, layers and types
 	$(BIN)/ruff format --check .

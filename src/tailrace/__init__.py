@@ -19,6 +19,7 @@ from tailrace.events import (
     UIAction,
     Usage,
 )
+from tailrace.runtime.keys import new_run_id
 from tailrace.runtime.producer import emit
 from tailrace.runtime.runs import Run, RunInfo, Runs
 from tailrace.web.response import EventStream, RunResponse
@@ -52,4 +53,5 @@ __all__ = [
     "UIAction",
     "Usage",
     "emit",
+    "new_run_id",
 ]

@@ -41,8 +41,8 @@ def serve(  # noqa: PLR0913  one parameter for each option
     console = Console(stderr=True)
     options = _Options(target=target, store=store, model=model, grace_seconds=grace_seconds)
     try:
-        _check_workers(workers, store)
         app = _application(options)
+        _check_workers(workers, app)
         # Known here, it is told once and plainly; known by each worker, it would be a traceback of each.
         asyncio.run(_try_store(store))
     except (TargetError, StoreError, typer.BadParameter) as error:
@@ -58,10 +58,16 @@ def serve(  # noqa: PLR0913  one parameter for each option
         serve_app(f"{__name__}:worker_application", host=host, port=port, grace_seconds=_REST_SECONDS, workers=workers)
 
 
-def _check_workers(workers: int, store: str) -> None:
-    if workers > 1 and store.startswith("memory:"):
+def _check_workers(workers: int, app: Any) -> None:  # noqa: ANN401  any ASGI application
+    installed = _installed(app)
+    if workers > 1 and installed is not None and not installed.store.shared:
         # Each process would have logs of its own, and a reload would find its run in one of them only.
         raise typer.BadParameter("memory:// cannot be shared: more than one worker needs a store that is")
+
+
+def _installed(app: Any) -> Tailrace | None:  # noqa: ANN401  any ASGI application
+    found = getattr(getattr(app, "state", None), "tailrace", None)
+    return found if isinstance(found, Tailrace) else None
 
 
 async def _try_store(url: str) -> None:
@@ -93,8 +99,8 @@ def _application(options: _Options) -> Any:  # noqa: ANN401  any ASGI applicatio
         raise typer.BadParameter(f"no model named {options.model!r}: this version has 'demo'")
     agent = demo.demo if options.target is None else load_target(options.target)
     if is_asgi(agent):
-        installed = getattr(getattr(agent, "state", None), "tailrace", None)
-        if isinstance(installed, Tailrace):
+        installed = _installed(agent)
+        if installed is not None:
             installed.drain_seconds = options.grace_seconds
         if options.store != _MEMORY:
             raise typer.BadParameter("an application brings its own store: --store is for agents")

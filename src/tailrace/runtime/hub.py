@@ -81,14 +81,18 @@ class Hub:
             if loop.time() >= due:
                 told.clear()
                 due = loop.time() + PRESENCE_SECONDS
-            for run_id in self._runs.keys() - told:
-                # An announcement may get lost in any case; the next one is never far.
-                with contextlib.suppress(StoreError):
-                    await self._store.signal(run_topic(run_id), FOLLOWING)
-                told.add(run_id)
+            # All at the same time, so that they travel together.
+            untold = self._runs.keys() - told
+            await asyncio.gather(*(self._tell_producer(run_id) for run_id in untold))
+            told |= untold
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._joined.wait()
+
+    async def _tell_producer(self, run_id: str) -> None:
+        # An announcement may get lost in any case; the next one is never far.
+        with contextlib.suppress(StoreError):
+            await self._store.signal(run_topic(run_id), FOLLOWING)
 
 
 class _Followed:

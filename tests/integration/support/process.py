@@ -58,6 +58,11 @@ class ServerProcess:
         self._stop()
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """What it wrote to stderr so far."""
         return "".join(self._lines)

@@ -1,0 +1,59 @@
+"""The benchmarks run, lose nothing and tell what they found. How fast anything is is no subject here."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(scope="module")
+def found(require_program: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a tiny run of `benchmarks.durable` wrote."""
+    require_program("redis-server", "valkey-server")
+    output = tmp_path_factory.mktemp("benchmarks") / "durable.json"
+    size = ["--runs", "10", "--rate", "5", "--seconds", "1", "--warmup", "0.2", "--repeats", "1"]
+    command = [sys.executable, "-m", "benchmarks.durable", *size, "--output", str(output)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "naive / tailrace at 5/s" in ended.stdout
+    result: dict[str, Any] = json.loads(output.read_bytes())
+    return result
+
+
+@pytest.mark.parametrize("contest", ["tailrace redis", "naive redis", "tailrace memory"])
+def test_every_event_of_a_source_reaches_its_reader(found: dict[str, Any], contest: str) -> None:
+    (figures,) = [figures for figures in found["passes"] if figures["contest"] == contest]
+
+    assert figures["sent"] > 0
+    assert figures["received"] == figures["sent"]
+    assert figures["lost"] == 0
+    assert figures["p99_ms"] >= figures["p50_ms"] > 0
+
+
+def test_cpu_is_told_of_each_process_that_has_some(found: dict[str, Any]) -> None:
+    told = {
+        figures["contest"]: {name for name in ("producer_us", "reader_us", "redis_us") if (figures[name] or 0) > 0}
+        for figures in found["passes"]
+    }
+
+    assert told == {
+        "tailrace redis": {"producer_us", "reader_us", "redis_us"},
+        "naive redis": {"producer_us", "reader_us", "redis_us"},
+        "tailrace memory": {"producer_us"},
+        "bare sources": {"producer_us"},
+    }
+
+
+def test_the_contestants_are_compared_at_each_pace(found: dict[str, Any]) -> None:
+    (ratio,) = found["ratios"]
+
+    assert ratio["pace"] == 5
+    assert all(ratio[name] > 0 for name in ("producer", "reader", "workers", "redis"))
