@@ -325,6 +325,13 @@ async def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
     )
 
 
+async def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    long = tmp_path / ("long" * 100)
+    for path in (long, long / "runs.db"):
+        with pytest.raises(StoreSetupError, match="cannot be opened: File name too long"):
+            await SqliteStore(path).open()
+
+
 async def test_a_path_that_is_a_directory_is_refused(tmp_path: Path) -> None:
     assert "cannot be opened" in await refusal(tmp_path)
 

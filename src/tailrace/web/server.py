@@ -7,6 +7,7 @@ takes nothing cannot be got rid of in any other way: a connection that is closed
 import asyncio
 import contextlib
 import importlib.util
+import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -74,6 +75,8 @@ class Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
+#: With this code a worker of uvicorn ends whose application could not start, and a server without workers.
+_CANNOT_START = 3
 #: For uvicorn's own processes, which import what they need by name.
 HttpProtocol = protocol_class()
 
@@ -96,6 +99,9 @@ def serve(
         grace_seconds: How long connections may last after the application itself has drained.
         workers: Processes, each with the application; one that dies is replaced.
         log_level: Of uvicorn.
+
+    Raises:
+        SystemExit: The application could not start; the code is 3.
     """
     config = uvicorn.Config(
         app,
@@ -111,4 +117,7 @@ def serve(
     if workers == 1:
         Server(config).run()
     else:
-        Multiprocess(config, [config.bind_socket()]).run()
+        supervisor = Multiprocess(config, [config.bind_socket()])
+        supervisor.run()
+        if any(worker.process.exitcode == _CANNOT_START for worker in supervisor.processes):
+            sys.exit(_CANNOT_START)

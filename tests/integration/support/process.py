@@ -1,5 +1,7 @@
 """A server in a process of its own, for what only a process can show: signals and exit codes."""
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -44,7 +46,12 @@ class ServerProcess:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            self._command, cwd=_FOLDER, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            self._command,
+            cwd=_FOLDER,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -97,8 +104,9 @@ class ServerProcess:
         self._listening.set()
 
     def _stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
+        # Its workers too, if it has some: they would outlive it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(BOUND_SECONDS)
         self._reader.join(BOUND_SECONDS)
         if self._process.stderr is not None:

@@ -56,7 +56,8 @@ async def test_a_memory_store_gets_the_clock_and_the_retention() -> None:
     [
         ("sqlite:///runs.db", "runs.db"),
         ("sqlite:///of/app/runs.db", "of/app/runs.db"),
-        ("sqlite:///with%20space%3F.db", "with space?.db"),
+        ("sqlite:///with%20space%3F%23.db", "with space?#.db"),
+        ("sqlite:///[brackets].db", "[brackets].db"),
     ],
 )
 async def test_three_slashes_are_a_path_from_here(here: Path, url: str, name: str) -> None:
@@ -79,10 +80,36 @@ async def test_four_slashes_are_a_path_from_the_root(tmp_path: Path) -> None:
     assert (tmp_path / "runs.db").is_file()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:////"])
-def test_a_sqlite_store_needs_a_path(url: str) -> None:
-    with pytest.raises(StoreSetupError, match="needs a path"):
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite://", "needs a path"),
+        ("sqlite:///", "needs a path"),
+        ("sqlite:////", "needs a path"),
+        ("sqlite://runs.db", "has no host"),
+        ("sqlite://here/runs.db", "has no host"),
+        ("sqlite://user:secret@here/runs.db", "has no host"),
+    ],
+)
+def test_a_sqlite_store_that_names_no_path_is_told_how(url: str, said: str) -> None:
+    with pytest.raises(StoreSetupError, match=said) as refused:
         opened(url)
+
+    assert "sqlite:///runs.db is a path from here, sqlite:////var/lib/app/runs.db one from the root" in str(
+        refused.value
+    )
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///runs.db?mode=ro", "sqlite:///runs.db?", "sqlite:///runs#1.db"])
+def test_what_would_be_cut_off_a_path_is_refused(url: str) -> None:
+    with pytest.raises(StoreSetupError, match=r"no options; in a path, .* is written %3F and # %23"):
+        opened(url)
+
+
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(StoreSetupError, match="null character"):
+        opened("sqlite:///runs%00.db")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
@@ -112,6 +139,10 @@ def test_a_redis_store_without_its_extra_says_what_to_install(scheme: str, monke
         f"{'long' * 20}secret://db.invalid",
         "Redis://user:secret@db.invalid",
         "://user:secret@db.invalid",
+        "redis:user:secret@db.invalid",
+        "user:secret@db.invalid",
+        "user:secret@x://db.invalid",
+        "secret",
         "",
     ],
 )

@@ -19,7 +19,7 @@ __all__ = ["LOST", "Address", "Socket", "drop"]
 #: How it shows that a connection is of no more use. redis-py's `ConnectionError` is one of the first.
 LOST = (RedisError, OSError, TimeoutError)
 
-_FORM = "redis[s]://[[user]:password@]host[:port][/database] or unix://path"
+_FORM = "redis[s]://[[user]:password@]host[:port][/database]"
 #: Newer versions of redis-py read files to tell the server their own version; no older one knows the option.
 _UNTOLD = {"driver_info": None} if "driver_info" in signature(AbstractConnection).parameters else {}
 #: Options that a URL may carry for a pool, which there is not.

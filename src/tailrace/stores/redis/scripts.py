@@ -16,7 +16,8 @@ from collections.abc import Sequence
 __all__ = ["FENCED", "NO_RUN", "Script", "Scripts"]
 
 #: -> when the run was made, in microseconds by the server's clock; of a run that exists: its token, fingerprint, owner.
-#: What an earlier run may have left is removed, what is another application's is not.
+#: What an earlier run may have left is removed, what is another application's is not. Not before the first write: a
+#: server that has no memory left looks at that one only.
 #: KEYS m s b  ARGV token owner thread fingerprint live_ms
 _CREATE = """
 local run = redis.call('HMGET', KEYS[1], 'token', 'fingerprint', 'owner')
@@ -27,9 +28,9 @@ for place, kind in pairs({[2] = 'stream', [3] = 'string'}) do
 end
 local now = redis.call('TIME')
 local made = now[1] .. string.format('%06d', now[2])
-redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'last', '0', 'state', '0', 'beat', '0',
   'owner', ARGV[2], 'thread', ARGV[3], 'fingerprint', ARGV[4], 'made', made)
+redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return made
 """
