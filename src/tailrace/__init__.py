@@ -21,7 +21,8 @@ from tailrace.events import (
 )
 from tailrace.runtime.keys import new_run_id
 from tailrace.runtime.producer import emit
-from tailrace.runtime.runs import Run, RunInfo, Runs
+from tailrace.runtime.run import Run, RunInfo
+from tailrace.runtime.runs import Runs
 from tailrace.web.response import EventStream, RunResponse
 from tailrace.web.tailrace import Tailrace
 

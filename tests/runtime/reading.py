@@ -3,7 +3,8 @@
 import asyncio
 
 from tailrace.events import TERMINAL_TYPES, Entry, RunStarted, decode_record, event_type
-from tailrace.runtime.runs import Run, Runs
+from tailrace.runtime.run import Run
+from tailrace.runtime.runs import Runs
 from tailrace.stores.contract import OPEN
 from tailrace.testing import FaultyStore, collect
 

@@ -11,7 +11,8 @@ from tailrace.errors import DrainingError, RunNotFoundError
 from tailrace.events import Event
 from tailrace.runtime import runs as runs_module
 from tailrace.runtime.limits import Limits
-from tailrace.runtime.runs import Run, Runs
+from tailrace.runtime.run import Run
+from tailrace.runtime.runs import Runs
 from tailrace.stores.contract import OPEN
 from tailrace.stores.memory import MemoryStore
 from tailrace.testing import FakeClock, FaultyStore, collect

@@ -8,7 +8,8 @@ import pytest
 
 from tailrace import emit, events
 from tailrace.errors import RunNotFoundError, SourceInvalidError
-from tailrace.runtime.runs import Run, Runs
+from tailrace.runtime.run import Run
+from tailrace.runtime.runs import Runs
 from tailrace.runtime.supervisor import LiveRun, Order
 from tailrace.testing import FaultyStore, collect
 from tests.runtime.reading import BOUND_SECONDS, finish

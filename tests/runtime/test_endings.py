@@ -8,7 +8,8 @@ import pytest
 
 from tailrace import events, fold
 from tailrace.events import Entry
-from tailrace.runtime.runs import Run, Runs
+from tailrace.runtime.run import Run
+from tailrace.runtime.runs import Runs
 from tailrace.runtime.source import SourceLike
 from tests.runtime.reading import BOUND_SECONDS, finish
 from tests.runtime.workers import OpenRuns

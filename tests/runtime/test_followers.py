@@ -11,7 +11,8 @@ from tailrace.events import Entry
 from tailrace.runtime import follower as follower_module
 from tailrace.runtime import hub
 from tailrace.runtime.follower import MERGE_BEHIND, Follower
-from tailrace.runtime.runs import Run, Runs
+from tailrace.runtime.run import Run
+from tailrace.runtime.runs import Runs
 from tailrace.testing import FakeClock, FaultyStore, collect
 from tests.runtime.feed import Feed
 from tests.runtime.reading import BOUND_SECONDS, finish, read_until

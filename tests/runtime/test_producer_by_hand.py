@@ -10,7 +10,8 @@ from tailrace import events, fold
 from tailrace.errors import DrainingError, FencedError, KeyInvalidError, RunClosedError
 from tailrace.events import Entry, Event
 from tailrace.runtime.handle import RunProducer
-from tailrace.runtime.runs import Run, Runs
+from tailrace.runtime.run import Run
+from tailrace.runtime.runs import Runs
 from tailrace.testing import FaultyStore, collect
 from tests.runtime.feed import Feed
 from tests.runtime.reading import BOUND_SECONDS, finish, read_until

@@ -8,7 +8,8 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 
 from tailrace import emit, events, fold
-from tailrace.runtime.runs import Run, Runs
+from tailrace.runtime.run import Run
+from tailrace.runtime.runs import Runs
 from tests.runtime.feed import Feed
 from tests.runtime.reading import BOUND_SECONDS, finish, read_until
 from tests.runtime.workers import OpenRuns

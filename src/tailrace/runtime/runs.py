@@ -16,13 +16,12 @@ from tailrace.errors import (
     DrainingError,
     FencedError,
     FingerprintError,
-    RunFailedError,
     RunNotFoundError,
     StoreError,
     TailraceError,
 )
 from tailrace.events import CancelReason, Entry
-from tailrace.fold import Reduced, RunStatus
+from tailrace.fold import Reduced
 from tailrace.runtime.clock import Clock, SystemClock
 from tailrace.runtime.committer import Committer
 from tailrace.runtime.drive import SourceThreads
@@ -32,26 +31,16 @@ from tailrace.runtime.hub import Hub
 from tailrace.runtime.keys import check_run_id, derive_run_id, fingerprint_of, new_run_id
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.observer import Observer
-from tailrace.runtime.producer import FINAL_STATES, producing_here
+from tailrace.runtime.producer import producing_here
+from tailrace.runtime.run import Run, RunInfo, run_info
 from tailrace.runtime.source import SourceLike, check_source, discard
 from tailrace.runtime.stores import open_store
 from tailrace.runtime.supervisor import LiveRun, Order, Parts
 from tailrace.runtime.topics import CANCEL_PREFIX, run_topic, thread_topic
-from tailrace.stores.contract import OPEN, Info, RunStore
+from tailrace.stores.contract import Info, RunStore
 
-__all__ = ["Run", "RunInfo", "Runs"]
+__all__ = ["Runs"]
 
-_STATUS_OF_EVENT: dict[type, RunStatus] = {
-    events.RunCompleted: "completed",
-    events.RunFailed: "failed",
-    events.RunCancelled: "cancelled",
-    events.RunInterrupted: "interrupted",
-    events.RunPaused: "paused",
-}
-_STATUSES: dict[int, RunStatus] = {
-    OPEN: "running",
-    **{state: _STATUS_OF_EVENT[terminal] for terminal, state in FINAL_STATES.items()},
-}
 #: Between losing a start and reading its winner, the winner may have failed early and released the key: start again.
 _START_ATTEMPTS = 8
 #: Between two looks for a run that is not there yet.
@@ -60,84 +49,6 @@ _LOOK_AGAIN_SECONDS = 0.1
 _SEALING_SHARE = 0.25
 _SEALING_SECONDS = 2.0
 _LAST_WRITES_SECONDS = 0.5
-
-
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A run at one moment.
-
-    Attributes:
-        id: The run.
-        status: `running` or how it ended.
-        seq: Number of its last entry.
-        owner: Whose it is.
-        thread: The conversation it belongs to.
-        cancel_requested: Somebody asked for its end.
-    """
-
-    id: str
-    status: RunStatus
-    seq: int
-    owner: str | None = None
-    thread: str | None = None
-    cancel_requested: bool = False
-
-
-class Run:
-    """A handle on a run, wherever it is produced. Iterating gives its entries after `after`, to the terminal one."""
-
-    def __init__(self, runs: "Runs", run_id: str, *, after: int = 0, started: bool = False) -> None:
-        """Made by `Runs.start` and `Runs.attach`."""
-        self._runs = runs
-        self._after = after
-        self.id = run_id
-        self.started = started
-
-    @property
-    def url(self) -> str:
-        """The path of its log."""
-        return self._runs.url_of(self.id)
-
-    def __aiter__(self) -> AsyncIterator[Entry]:
-        """Entries in order, each number once, ending after the terminal event."""
-        return self._runs.follow(self.id, self._after)
-
-    async def reduced(self) -> Reduced:
-        """Wait for the end and reduce the whole log, however the run ended.
-
-        Raises:
-            RunNotFoundError: The run expired.
-        """
-        return fold.reduce([entry async for entry in self._runs.follow(self.id)])
-
-    async def result(self) -> Reduced:
-        """Wait for the end: the reduced run, with `text`, `messages`, `tools` and the source's own `result`.
-
-        Raises:
-            RunFailedError: The run ended otherwise than completed.
-            RunNotFoundError: The run expired.
-        """
-        reduced = await self.reduced()
-        if reduced.status != "completed":
-            failure = reduced.failure or fold.Failure(code=reduced.status)
-            raise RunFailedError(self.id, status=reduced.status, failure=failure.code, message=failure.message)
-        return reduced
-
-    async def text(self) -> str:
-        """Wait for the end: all text, exactly as it was streamed.
-
-        Raises:
-            RunFailedError: The run ended otherwise than completed.
-            RunNotFoundError: The run expired.
-        """
-        return (await self.result()).text
-
-    async def cancel(self, reason: CancelReason = "user") -> bool:
-        """See `Runs.cancel`.
-
-        Raises:
-            RunNotFoundError: The run expired.
-        """
-        return await self._runs.cancel(self.id, reason)
 
 
 class Runs:
@@ -541,7 +452,7 @@ class Runs:
             RunNotFoundError: Unknown or expired.
             StoreUnavailableError: The store gave no answer.
         """
-        return _run_info(await self._store.info(run_id))
+        return run_info(await self._store.info(run_id))
 
     async def reduced(self, run_id: str) -> Reduced:
         """A run's log so far, reduced.
@@ -628,14 +539,3 @@ class Runs:
             if not live.log.settled:
                 live.store_lost()
         await self._store.aclose()
-
-
-def _run_info(info: Info) -> RunInfo:
-    return RunInfo(
-        id=info.run_id,
-        status=_STATUSES.get(info.state, "failed"),
-        seq=info.last,
-        owner=info.owner,
-        thread=info.thread,
-        cancel_requested=info.cancel is not None,
-    )

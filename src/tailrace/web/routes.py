@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tailrace.errors import CursorInvalidError, RunNotFoundError, StoreUnavailableError, TailraceError
-from tailrace.runtime.runs import RunInfo
+from tailrace.runtime.run import RunInfo
 from tailrace.web.errors import error_response
 from tailrace.web.headers import RawHeaders, read_cursor, stream_headers
 from tailrace.web.multiplex import FEED_RUNS, RunsEncoder, RunsFeed
