@@ -95,6 +95,16 @@ class RedisServer:
         """Close all connections of a kind; how many there were."""
         return cast("int", self.ask("CLIENT", "KILL", "TYPE", kind))
 
+    def twin(self) -> "RedisServer":
+        """Another one with the same folder on another port: what this one, while it is down, will find there."""
+        return RedisServer(self._program, self._folder, *self._config)
+
+    @property
+    def journal(self) -> Path:
+        """The append-only file that is being written."""
+        (path,) = (*self._folder.glob("appendonly.aof"), *self._folder.glob("appendonlydir/*.incr.aof"))
+        return path
+
     def start(self) -> None:
         """Start again, on the same port and in the same folder; returns when it has loaded what it finds there."""
         assert self._process is None

@@ -1,41 +1,46 @@
-"""Stores, clients and figures of the chaos suite. `CHAOS_ROUNDS` says how often each test is repeated."""
+"""Stores, clients and figures of the chaos suite."""
 
-import os
-from collections import defaultdict
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import httpx2
 import pytest
 
+from tests.chaos.figures import Figures, scenario_of
+from tests.chaos.rounds import ROUNDS
 from tests.redis_server import RedisServer
 
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "1"))
-_FIGURES: dict[str, list[float]] = defaultdict(list)
+_FOLDER = "tests/chaos/"
+_FIGURES = Figures()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if ROUNDS > 1:
         metafunc.fixturenames.append("chaos_round")
-        metafunc.parametrize("chaos_round", range(1, ROUNDS + 1))
+        metafunc.parametrize("chaos_round", range(1, ROUNDS + 1), ids=lambda number: f"round{number}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _FIGURES:
-        told = (f"{name} {_told(values)}" for name, values in sorted(_FIGURES.items()))
-        terminalreporter.write_line(f"chaos: rounds {ROUNDS}; {'; '.join(told)}")
+    passed, failed, broken = (_scenarios(terminalreporter, outcome) for outcome in ("passed", "failed", "error"))
+    if passed or failed or broken:
+        terminalreporter.section("chaos")
+        for line in _FIGURES.table(passed, failed + broken):
+            terminalreporter.write_line(line)
 
 
-def _told(values: list[float]) -> str:
-    if all(float(value).is_integer() for value in values):
-        return f"{sum(values):.0f}"
-    return f"{min(values):.2f}-{max(values):.2f} (n={len(values)})"
+def _scenarios(terminalreporter: pytest.TerminalReporter, outcome: str) -> list[str]:
+    reports = cast("list[pytest.TestReport]", terminalreporter.stats.get(outcome, []))
+    return [scenario_of(report.nodeid) for report in reports if report.nodeid.startswith(_FOLDER)]
 
 
 @pytest.fixture
-def figure() -> Callable[[str, float], None]:
-    """Note a number for the line at the end: whole ones are added up, of others the least and the most are shown."""
-    return lambda name, value: _FIGURES[name].append(value)
+def figure(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+    """Note a number for the table at the end: added up, or shown as a range if its name begins with `seconds`."""
+    scenario = scenario_of(request.node.nodeid)
+    return lambda name, value: _FIGURES.note(scenario, name, value)
 
 
 @pytest.fixture
@@ -47,6 +52,15 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         yield made
 
 
+@pytest.fixture
+def start_redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Start a server with lines of redis.conf, for this test alone; without any it keeps nothing when it is killed."""
+    program = require_program("redis-server", "valkey-server")
+    numbers = itertools.count()
+    with ExitStack() as servers:
+        yield lambda *config: servers.enter_context(RedisServer(program, tmp_path / f"redis-{next(numbers)}", *config))
+
+
 @pytest.fixture(params=["off", "everysec"])
 def persistence(request: pytest.FixtureRequest) -> str:
     """When Redis writes its append-only file."""
@@ -54,18 +68,15 @@ def persistence(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def redis_server(persistence: str, require_program: Callable[..., str], tmp_path: Path) -> Iterator[RedisServer]:
+def redis_server(persistence: str, start_redis: Callable[..., RedisServer]) -> RedisServer:
     """A Redis of the test's own, which keeps nothing or a log of its own when it is killed."""
-    config = () if persistence == "off" else ("appendonly yes", f"appendfsync {persistence}")
-    with RedisServer(_redis_program(require_program), tmp_path / "redis", *config) as server:
-        yield server
+    return start_redis(*(() if persistence == "off" else ("appendonly yes", f"appendfsync {persistence}")))
 
 
 @pytest.fixture
-def forgetful_redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[RedisServer]:
+def forgetful_redis(start_redis: Callable[..., RedisServer]) -> RedisServer:
     """A Redis that has nothing when it comes back."""
-    with RedisServer(_redis_program(require_program), tmp_path / "redis") as server:
-        yield server
+    return start_redis()
 
 
 @pytest.fixture(params=["redis", "sqlite"])
@@ -75,7 +86,3 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'runs.db'}"
     server: RedisServer = request.getfixturevalue("forgetful_redis")
     return server.url
-
-
-def _redis_program(require_program: Callable[..., str]) -> str:
-    return require_program("redis-server", "valkey-server")

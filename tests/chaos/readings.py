@@ -12,14 +12,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 import httpx2
 import msgspec
 
-from tailrace.errors import StoreUnavailableError
+from tailrace.errors import RunNotFoundError, StoreUnavailableError
 from tailrace.events import TERMINAL_TYPES, encode_record
 from tailrace.runtime.runs import Runs
 from tailrace.wire.sse import Decoder, ServerSentEvent
 
-__all__ = ["Reading", "assert_exact", "bystander", "follow", "log_of", "read", "start"]
+__all__ = ["Reading", "assert_exact", "bystander", "follow", "last_in", "log_of", "read", "start", "tell"]
 
-_BOUND_SECONDS = 15.0
+_BOUND_SECONDS = 30.0
 #: Between two attempts, as every client leaves a pause.
 _RETRY_SECONDS = 0.1
 _RESTLESS_EVENTS = 10
@@ -38,6 +38,8 @@ class Reading:
         ended: The terminal event has come.
         ended_at: When that was, on the monotonic clock.
         resumes: How often the reader had to come back.
+        duplicated: Events that came although it had their number already.
+        after_end: Events that came after the terminal event.
         faults: What must never be.
         refusals: The statuses with which the reader was asked to come later.
     """
@@ -48,6 +50,8 @@ class Reading:
         self.ended = False
         self.ended_at = 0.0
         self.resumes = 0
+        self.duplicated = 0
+        self.after_end = 0
         self.faults: list[str] = []
         self.refusals: list[int] = []
         self._name = name
@@ -72,6 +76,8 @@ class Reading:
 
     def take(self, seq: int, record: str) -> None:
         """The next event, as the reader got it."""
+        self.duplicated += seq <= self.last
+        self.after_end += self.ended
         if seq != self.last + 1 or self.ended:
             self.fault(f"number {seq}, ended: {self.ended}, {record}")
         read = msgspec.json.decode(record, type=_Record)
@@ -116,6 +122,18 @@ def assert_exact(readings: Sequence[Reading], *, end: str, words: int | None = N
     said = first.text.split()
     assert said == [f"w{number}" for number in range(1, len(said) + 1)], said
     assert words is None or len(said) == words, len(said)
+
+
+def tell(figure: Callable[[str, float], None], readings: Sequence[Reading], log: Reading) -> None:
+    """Note what the readers of one run were shown and, beside its log, what must be 0; before it is asserted."""
+    figure("events", log.last)
+    for reading in readings:
+        figure("shown", reading.last)
+        figure("resumes", reading.resumes)
+        figure("lost", sum(shown != kept for shown, kept in itertools.zip_longest(reading.records, log.records)))
+        figure("duplicated", reading.duplicated)
+        figure("after the end", reading.after_end)
+        figure("faults", len(reading.faults))
 
 
 async def start(client: httpx2.AsyncClient, url: str, message: str, *, key: str | None = None) -> str:
@@ -183,6 +201,15 @@ async def log_of(store_url: str, run_id: str) -> Reading:
     async with bystander(store_url, lease_seconds=60) as runs, asyncio.timeout(_BOUND_SECONDS):
         await follow(log, runs, run_id)
     return log
+
+
+async def last_in(store_url: str, run_id: str) -> int:
+    """The number of the last event that a store has of a run; 0 if it does not even have the run."""
+    async with bystander(store_url, lease_seconds=60) as runs:
+        try:
+            return (await runs.info(run_id)).seq
+        except RunNotFoundError:
+            return 0
 
 
 async def follow(reading: Reading, runs: Runs, run_id: str) -> None:

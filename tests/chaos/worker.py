@@ -18,7 +18,7 @@ import tailrace
 
 __all__ = ["Worker", "workers"]
 
-_BOUND_SECONDS = 15.0
+_BOUND_SECONDS = 30.0
 _FOLDER = Path(__file__).parent
 _SERVE = "from tailrace.cli import main; main()"
 _LISTENING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
