@@ -42,6 +42,7 @@ class Contest(msgspec.Struct, frozen=True):
 
 CONTESTS = (
     Contest("tailrace redis", "tailrace", "redis"),
+    Contest("its store alone", "store", "redis"),
     Contest("naive redis", "naive", "redis"),
     Contest("tailrace memory", "tailrace", "memory"),
     Contest("bare sources", "bare", "none"),

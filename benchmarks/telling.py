@@ -12,8 +12,9 @@ __all__ = ["Ratio", "line_of", "ratios_of", "tables_of", "told"]
 
 
 class Ratio(msgspec.Struct, kw_only=True):
-    """Naive to tailrace, CPU per event at one pace; `net` is without what the bare sources cost."""
+    """Naive to one of ours, CPU per event at one pace; `net` is without what the bare sources cost."""
 
+    contest: str
     pace: float
     both_keep_pace: bool
     producer: float
@@ -98,13 +99,14 @@ def _passes(passes: Sequence[Figures], pace: float, contest: str) -> list[Figure
 
 
 def ratios_of(passes: Sequence[Figures]) -> list[Ratio]:
-    """Naive to tailrace at each pace, of the medians."""
-    ratios = (_ratio(pace, passes) for pace in dict.fromkeys(figures.pace for figures in passes))
+    """Naive to ours at each pace, of the medians."""
+    paces = dict.fromkeys(figures.pace for figures in passes)
+    ratios = (_ratio(contest, pace, passes) for pace in paces for contest in ("tailrace redis", "its store alone"))
     return [ratio for ratio in ratios if ratio is not None]
 
 
-def _ratio(pace: float, passes: Sequence[Figures]) -> Ratio | None:
-    ours, naive, bare = (_passes(passes, pace, name) for name in ("tailrace redis", "naive redis", "bare sources"))
+def _ratio(contest: str, pace: float, passes: Sequence[Figures]) -> Ratio | None:
+    ours, naive, bare = (_passes(passes, pace, name) for name in (contest, "naive redis", "bare sources"))
     if not (ours and naive and bare):
         return None
 
@@ -118,6 +120,7 @@ def _ratio(pace: float, passes: Sequence[Figures]) -> Ratio | None:
     (our_producer, our_reader, our_redis), (their_producer, their_reader, their_redis) = used(ours), used(naive)
     load = used(bare)[0]
     return Ratio(
+        contest=contest,
         pace=pace,
         both_keep_pace=all(figures.keeps_pace for figures in (*ours, *naive)),
         producer=_times(their_producer, our_producer),
@@ -137,7 +140,7 @@ def told(ratio: Ratio) -> str:
     """A ratio as a sentence."""
     fair = "" if ratio.both_keep_pace else " (not both keep the pace: at what each reached)"
     return (
-        f"naive / tailrace at {ratio.pace:g}/s{fair}: producer {ratio.producer:.1f}x, net of the bare sources "
+        f"naive / {ratio.contest} at {ratio.pace:g}/s{fair}: producer {ratio.producer:.1f}x, net of the bare sources "
         f"{ratio.producer_net:.1f}x; reader {ratio.reader:.1f}x; both workers {ratio.workers:.1f}x, net "
         f"{ratio.workers_net:.1f}x; Redis {ratio.redis:.1f}x"
     )

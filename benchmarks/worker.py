@@ -16,7 +16,7 @@ import msgspec
 from benchmarks.contestant import Contestant
 from benchmarks.load import Load, Plan, Reader, Table
 from benchmarks.naive import Naive
-from benchmarks.ours import Bare, Tailrace
+from benchmarks.ours import Bare, StoreAlone, Tailrace
 from benchmarks.profiling import Profile
 
 __all__ = ["Report", "Task", "Usage"]
@@ -30,7 +30,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """What a process does.
 
     Attributes:
-        contestant: `tailrace`, `naive` or `bare`.
+        contestant: `tailrace`, `store`, `naive` or `bare`.
         store: The URL of the store, for those who have one.
         produces: It has the sources.
         reads: It has the readers.
@@ -126,6 +126,8 @@ class _Process:
 def _contestant(task: Task) -> Contestant:
     if task.contestant == "naive":
         return Naive(task.store, connections=task.plan.runs + _SPARE_CONNECTIONS)
+    if task.contestant == "store":
+        return StoreAlone(task.store)
     return Bare() if task.contestant == "bare" else Tailrace(task.store)
 
 

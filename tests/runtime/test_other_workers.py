@@ -1,7 +1,9 @@
 """Two workers on one store: what one of them produces the other one follows, cancels and keeps alive."""
 
 import asyncio
+import gc
 import random
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -419,6 +421,23 @@ async def test_a_reader_elsewhere_is_told_of_an_outage_of_a_compacted_run_and_ma
         await collect(remote.follow(run.id))
 
     assert await collect(remote.follow(run.id)) == log
+
+
+async def test_a_follower_that_has_left_leaves_nothing_to_the_garbage_collector(
+    runs: Runs, remote: Runs, feed: Feed
+) -> None:
+    run = await runs.start(feed.source)
+    follower = remote.follower(run.id)
+    await follower.read()
+    left = weakref.ref(follower)
+    gc.disable()
+    try:
+        follower.close()
+        del follower
+
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 # A run that is not there yet -------------------------------------------------------------------------------------

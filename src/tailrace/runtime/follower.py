@@ -94,6 +94,8 @@ class Follower:
         self._closed = True
         if self._leave_hub is not None:
             self._leave_hub()
+            # It holds this follower: only the garbage collector would find the two.
+            self._leave_hub = None
         if self._live is not None:
             self._live.follower_left()
 
@@ -210,7 +212,7 @@ class Follower:
 
     def _join_hub(self) -> None:
         """Needed once the run is produced elsewhere, or was produced here until the store refused its producer."""
-        if self._leave_hub is None:
+        if self._leave_hub is None and not self._closed:
             self._leave_hub = self._hub.join(self._run_id, self)
 
     async def _read_elsewhere(self, limit: int) -> tuple[Sequence[Entry], int]:

@@ -29,14 +29,14 @@ __all__ = ["OPEN", "Ack", "Batch", "Hint", "Info", "Lease", "Page", "RunStore", 
 OPEN = 0
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """The right to write one run; `token` is random and is compared on every write."""
 
     run_id: str
     token: str
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """Records for the end of one run's log.
 
     Attributes:
@@ -52,14 +52,14 @@ class Write(msgspec.Struct, frozen=True):
     final: int = OPEN
 
 
-class Ack(msgspec.Struct, frozen=True):
+class Ack(msgspec.Struct, frozen=True, gc=False):
     """The log is whole up to `last`; `cancel` is the reason if somebody asked the run to stop."""
 
     last: int
     cancel: str | None = None
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """What one write appended, as a hint carries it; `state` is the run's after it."""
 
     first: int
@@ -67,7 +67,7 @@ class Batch(msgspec.Struct, frozen=True):
     state: int
 
 
-class Info(msgspec.Struct, frozen=True):
+class Info(msgspec.Struct, frozen=True, gc=False):
     """A run at one moment.
 
     Attributes:
@@ -91,7 +91,7 @@ class Info(msgspec.Struct, frozen=True):
     cancel: str | None
 
 
-class Page(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct, frozen=True, gc=False):
     """What `read` found.
 
     Attributes:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tailrace.errors import RunNotFoundError, StoreError
-from tailrace.events import Entry
+from tailrace.events import TERMINALS, Entry
 from tailrace.runtime.follower import Follower
 from tailrace.runtime.runs import Runs
 from tailrace.runtime.topics import thread_topic
@@ -42,6 +42,9 @@ class RunsEncoder:
         encoder = self._encoders.get(tagged.run_id)
         if encoder is None:
             encoder = self._encoders[tagged.run_id] = native.DIALECT.encoder(run_id=tagged.run_id, ids="run")
+        if isinstance(tagged.entry.event, TERMINALS):
+            # A thread may be listened to for days, and its runs are many.
+            del self._encoders[tagged.run_id]
         return encoder.encode(tagged.entry)
 
 
