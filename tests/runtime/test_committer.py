@@ -245,34 +245,6 @@ async def test_deltas_wait_no_longer_than_the_store_wants(
     assert counts(inner.writes) == [[1], [5]]
 
 
-@pytest.mark.parametrize("interval_seconds", [0.005])
-async def test_the_pause_grows_while_many_write_and_shrinks_again(
-    inner: SharedMemoryStore, committer: RoundedCommitter, clock: FakeClock
-) -> None:
-    loop = asyncio.get_running_loop()
-
-    async def seconds_between_writes(speakers: Sequence[Speaker]) -> float:
-        """The least in the last of many rounds in which all of them speak."""
-        took: list[float] = []
-        for _ in range(14):
-            began, known = loop.time(), len(inner.writes)
-            for speaker in speakers:
-                speaker.say(*words(1))
-                committer.mark(speaker, urgent=False)
-            await inner.written(known + 1)
-            took.append(loop.time() - began)
-        return min(took[8:])
-
-    crowd = [await begin(inner, committer, f"{number:026}") for number in range(100)]
-    await inner.written(1)
-
-    crowded = await seconds_between_writes(crowd)
-    quiet = await seconds_between_writes(crowd[:3])
-
-    assert crowded > 0.045
-    assert quiet < 0.045
-
-
 @pytest.mark.parametrize("interval_seconds", [NEVER_SECONDS])
 async def test_after_a_silence_a_delta_does_not_wait(
     inner: SharedMemoryStore, committer: RoundedCommitter, clock: FakeClock

@@ -23,11 +23,6 @@ _logger = logging.getLogger("tailrace")
 _BROKEN_STORE = "the log store raised what its contract does not allow"
 _FIRST_BACKOFF_SECONDS = 0.05
 _LONGEST_BACKOFF_SECONDS = 1.0
-#: When so many runs write at a time, the pause between writes grows, but not to what a reader would see: what costs is
-#: to write often, not to write much.
-_CROWD_WRITES = 64
-_LONGEST_PAUSE_SECONDS = 0.05
-_PAUSE_GROWTH = 1.5
 #: A producer says so often per lease that it lives; one lost heartbeat is no lost run.
 _BEATS_PER_LEASE = 3.3
 
@@ -79,7 +74,6 @@ class Committer:
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
         self._flushed_at = 0.0
-        self._pause_seconds = store.commit_interval_seconds
         self._failing_since: dict[str, float] = {}
         self._saved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -146,7 +140,7 @@ class Committer:
 
     async def _pause(self) -> None:
         """Let more come together, unless something urgent waits; after a silence nothing has to wait."""
-        remaining = self._flushed_at + self._pause_seconds - self._clock.monotonic()
+        remaining = self._flushed_at + self._store.commit_interval_seconds - self._clock.monotonic()
         if remaining > 0 and not self._urgent.is_set():
             try:
                 async with asyncio.timeout(remaining):
@@ -164,7 +158,6 @@ class Committer:
             for run in due.values()
             if (write := run.log.next_write(self._limits.write_records)) is not None
         ]
-        self._adapt_pause(len(pairs))
         pairs += self._heartbeats({run.log.lease.run_id for run, _ in pairs})
         if not pairs:
             return True
@@ -178,13 +171,6 @@ class Committer:
             if run.log.behind:
                 self._dirty.setdefault(run.log.lease.run_id, run)
         return well
-
-    def _adapt_pause(self, writes: int) -> None:
-        shortest = self._store.commit_interval_seconds
-        if writes > _CROWD_WRITES:
-            self._pause_seconds = max(shortest, min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * _PAUSE_GROWTH))
-        elif writes < _CROWD_WRITES / 2:
-            self._pause_seconds = max(shortest, self._pause_seconds / _PAUSE_GROWTH)
 
     def _heartbeats(self, writing: set[str]) -> list[tuple[Committed, Write]]:
         """Heartbeats of the runs that were silent for long enough; runs that are settled are forgotten."""
