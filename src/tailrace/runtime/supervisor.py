@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import logging
 import secrets
+import threading
 from typing import Any, get_args
 
 import msgspec
@@ -105,6 +106,7 @@ class LiveRun:
         self.correlation_id = secrets.token_hex(6)
         self._parts = parts
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._marked = _UNMARKED
         self._followers = 0
         self._followed_elsewhere_at: float | None = None
@@ -346,13 +348,10 @@ class LiveRun:
         if self._marked >= mark:
             return
         self._marked = mark
-        try:
-            if asyncio.get_running_loop() is self._loop:
-                self._mark()
-                return
-        except RuntimeError:
-            pass
-        self._loop.call_soon_threadsafe(self._mark)
+        if threading.get_ident() == self._thread:
+            self._mark()
+        else:
+            self._loop.call_soon_threadsafe(self._mark)
 
     def _mark(self) -> None:
         urgent = self._marked == _URGENT
