@@ -22,7 +22,7 @@ test: .venv/stamp-dev ## run every test (some of them: make test ARGS=tests/unit
 	$(BIN)/pytest $(ARGS)
 
 chaos: .venv/stamp-dev ## kill and stop real servers, 200 rounds and more (shorter: make chaos CHAOS_ROUNDS=2)
-	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(BIN)/pytest tests/chaos $(ARGS)
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(BIN)/pytest -m chaos tests/chaos $(ARGS)
 
 soak: .venv/stamp-dev ## load servers for ten minutes and see that nothing grows (shorter: make soak SOAK_SECONDS=20)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest -m soak tests/soak $(ARGS)

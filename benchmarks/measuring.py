@@ -24,7 +24,7 @@ __all__ = ["CONTESTS", "Contest", "Figures", "measure", "redis_program"]
 
 _ROOT = Path(__file__).parents[1]
 _REDIS_PROGRAMS = ("redis-server", "valkey-server")
-_LEAD_SECONDS = 1.0
+_LEAD_SECONDS = 0.3
 #: What a worker may take beside the load itself before it is given up.
 _SPARE_SECONDS = 40.0
 #: A contestant that delivers less of the pace than this, or is later than this, does not keep it.

@@ -2,8 +2,9 @@
 
 A round is one execution of one scenario: workers start, runs begin, something is killed, frozen, cut or cancelled at
 least once, every reader reads on to the end, and what each was shown is compared with the log. The short form is one
-round of each scenario. With `CHAOS_ROUNDS` in the environment it is the long form: so many rounds of each scenario,
-with longer runs, longer freezes and the variants that differ less.
+round of each scenario but those marked `long`, which others cover for the most part. With `CHAOS_ROUNDS` in the
+environment it is the long form: so many rounds of each, with longer runs, longer freezes and the variants that differ
+less.
 """
 
 import os

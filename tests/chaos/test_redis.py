@@ -152,6 +152,7 @@ async def test_a_failover_to_a_replica_that_lags_costs_nobody_an_event(
         await assert_completed(readings, store_url, figure)
 
 
+@pytest.mark.long
 @HARDER
 async def test_a_redis_that_is_down_for_three_leases_ends_no_run(
     redis_server: RedisServer, client: httpx2.AsyncClient, figure: Figure
@@ -167,6 +168,7 @@ async def test_a_redis_that_is_down_for_three_leases_ends_no_run(
     await assert_completed(readings, redis_server.url, figure)
 
 
+@pytest.mark.long
 async def test_a_quiet_run_survives_a_redis_that_forgot_it(
     forgetful_redis: RedisServer, client: httpx2.AsyncClient, figure: Figure
 ) -> None:

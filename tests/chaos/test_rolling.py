@@ -15,6 +15,7 @@ from tailrace.events import Entry, RunCancelled, RunCompleted, RunInterrupted, T
 from tailrace.testing import HttpFollower, collect
 from tailrace.wire.sse import Decoder, ServerSentEvent
 from tests.chaos.readings import bystander, start
+from tests.chaos.rounds import of_form
 from tests.chaos.worker import Worker
 
 pytestmark = [pytest.mark.chaos, pytest.mark.redis, pytest.mark.timeout(180)]
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.redis, pytest.mark.timeout(180)]
 WORKERS = 4
 RUNS_PER_WORKER = 5
 STREAMS = 100
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0
 #: What a busy machine may take beyond the grace.
 SLACK_SECONDS = 10.0
 BOUND_SECONDS = 120.0
@@ -234,7 +235,11 @@ def assert_seen_whole(run: WatchedRun, log: list[Entry]) -> None:
         assert run.end == COMPLETED or len(follower.reconnects) == reader.leaves
 
 
-@pytest.mark.parametrize(("store_url", "readers_per_run"), [("redis", 10), ("sqlite", 2)], indirect=["store_url"])
+@pytest.mark.parametrize(
+    ("store_url", "readers_per_run"),
+    of_form(short=[("redis", 10)], long=[("redis", 10), ("sqlite", 2)]),
+    indirect=["store_url"],
+)
 async def test_nobody_sees_anything_of_a_rolling_restart(
     store_url: str, readers_per_run: int, client: httpx2.AsyncClient, figure: Figure
 ) -> None:
@@ -300,6 +305,7 @@ class Response:
             await self._said_something.wait()
 
 
+@pytest.mark.parametrize("store_url", of_form(short=["redis"], long=["redis", "sqlite"]), indirect=True)
 @pytest.mark.parametrize(("servers", "processes"), [(2, 1), (1, 2)], ids=["two servers", "one server of two processes"])
 async def test_when_all_workers_stop_at_once_every_response_ends_well(
     store_url: str, client: httpx2.AsyncClient, figure: Figure, servers: int, processes: int

@@ -21,7 +21,7 @@ LEASE_SECONDS = 2.0
 #: A look, a whole lease of looking, a look that comes late, and the news: what a reader may have to wait.
 SEALED_SECONDS = LEASE_SECONDS + 1
 KINDS = ("own", "http", "python", "restless")
-KEYS = of_form(short=20, long=50)
+KEYS = 50
 #: For what differs less from store to store than the end of a killed worker does.
 STORES = pytest.mark.parametrize("store_url", of_form(short=["redis"], long=["redis", "sqlite"]), indirect=True)
 Figure = Callable[[str, float], None]

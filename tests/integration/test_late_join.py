@@ -40,7 +40,7 @@ EVENTS = 2_000
 MERGED_FRAMES = 50
 BYTES_PER_EVENT = 4
 #: 1 resumes from every number, which takes a minute; more from fewer of them.
-STRIDE = int(os.environ.get("LATE_JOIN_STRIDE", "13"))
+STRIDE = int(os.environ.get("LATE_JOIN_STRIDE", "61"))
 #: A text that somebody wrote, and that stays as it is.
 PROSE = (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8")
 END = b": end\n"
