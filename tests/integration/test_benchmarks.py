@@ -19,7 +19,7 @@ def found(require_program: Callable[..., str], tmp_path_factory: pytest.TempPath
     """What a tiny run of `benchmarks.durable` wrote."""
     require_program("redis-server", "valkey-server")
     output = tmp_path_factory.mktemp("benchmarks") / "durable.json"
-    size = ["--runs", "10", "--rate", "5", "--seconds", "1", "--warmup", "0.2", "--repeats", "1"]
+    size = ["--runs", "10", "--rate", "5", "--seconds", "0.6", "--warmup", "0.1", "--repeats", "1"]
     command = [sys.executable, "-m", "benchmarks.durable", *size, "--output", str(output)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
     assert ended.returncode == 0, ended.stderr
