@@ -1,12 +1,16 @@
-"""What every suite needs: a guard against a blocked event loop, and an honest answer about missing programs."""
+"""What suites share: a guard against a blocked event loop, an honest answer about missing programs, and a browser."""
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 import pytest
+import pytest_asyncio
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
+from playwright.async_api import Page, async_playwright
+
+_PAGE_PATIENCE_MS = 20_000
 
 # A busy machine is no bug, so no verdict of a property test depends on speed. The unit suite is run all the time and
 # takes seconds; what fifty examples a run miss today, other fifty find tomorrow: `--hypothesis-profile=long` for more.
@@ -39,3 +43,16 @@ def require_program() -> Callable[..., str]:
         pytest.skip(reason)
 
     return require
+
+
+@pytest_asyncio.fixture
+async def page(require_program: Callable[..., str]) -> AsyncGenerator[Page]:
+    """A page of a browser without a past."""
+    executable = require_program("chromium", "chromium-browser")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu"]
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=arguments)
+        page = await browser.new_page()
+        page.set_default_timeout(_PAGE_PATIENCE_MS)
+        yield page
+        await browser.close()

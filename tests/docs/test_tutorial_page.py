@@ -1,12 +1,11 @@
 """The page of the tutorial, in a real browser: it answers, goes on after a reload, and stops."""
 
 import importlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from tests.docs.pages import blocks
 from tests.integration.support.server import AppServer
@@ -24,18 +23,6 @@ def tutorial(folder: Path) -> Iterator[AppServer]:
             (folder / block.mark.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
     with AppServer(importlib.import_module("main").app) as server:
         yield server
-
-
-@pytest_asyncio.fixture
-async def page(require_program: Callable[..., str]) -> AsyncGenerator[Page]:
-    executable = require_program("chromium", "chromium-browser")
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu"]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable, args=arguments)
-        page = await browser.new_page()
-        page.set_default_timeout(_PATIENCE_MS)
-        yield page
-        await browser.close()
 
 
 async def test_an_answer_goes_on_after_a_reload_and_can_be_stopped(tutorial: AppServer, page: Page) -> None:
