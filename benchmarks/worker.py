@@ -81,7 +81,7 @@ class _Process:
         table = Table(Path(task.table), task.plan)
         self._load = Load(task.plan, table)
         self._readers = [Reader(run, task.plan, table) for run in range(task.plan.runs)] if task.reads else []
-        self._contestant = _contestant(task)
+        self._contestant = _CONTESTANTS[task.contestant](task)
 
     async def run(self) -> Report:
         task = self._task
@@ -123,12 +123,12 @@ class _Process:
         return before, Usage.now()
 
 
-def _contestant(task: Task) -> Contestant:
-    if task.contestant == "naive":
-        return Naive(task.store, connections=task.plan.runs + _SPARE_CONNECTIONS)
-    if task.contestant == "store":
-        return StoreAlone(task.store)
-    return Bare() if task.contestant == "bare" else Tailrace(task.store)
+_CONTESTANTS: dict[str, Callable[[Task], Contestant]] = {
+    "tailrace": lambda task: Tailrace(task.store),
+    "store": lambda task: StoreAlone(task.store),
+    "naive": lambda task: Naive(task.store, connections=task.plan.runs + _SPARE_CONNECTIONS),
+    "bare": lambda _: Bare(),
+}
 
 
 async def _end(reading: list[asyncio.Task[None]]) -> None:

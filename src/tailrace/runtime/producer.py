@@ -182,8 +182,6 @@ class Producer:
             if self._closed:
                 return False
             entry, record = self._entry(terminal)
-            if len(record) > self._limits.event_bytes:
-                self._exceed("event_bytes", self._limits.event_bytes)
             self._closed = True
             self._log.append(entry, record, final=FINAL_STATES[type(terminal)])
         self._on_append(True)  # noqa: FBT003  a callback's only argument
@@ -194,8 +192,6 @@ class Producer:
             raise RunClosedError(self.run_id)
         entry, record = self._entry(event)
         limits = self._limits
-        if len(record) > limits.event_bytes:
-            self._exceed("event_bytes", limits.event_bytes)
         if entry.seq > limits.max_events:
             self._exceed("max_events", limits.max_events)
         if self._log.size + len(record) > limits.max_bytes:
@@ -211,7 +207,10 @@ class Producer:
             # Text with lone surrogates has no UTF-8 form. Models do produce it, cut in the middle of a character.
             event = _without_surrogates(event)
             record = encode_record(at_ms, event)
-        return Entry(self._log.length + 1, at_ms, _as_read(event, record)), record
+        event = _as_read(event, record)
+        if len(record) > self._limits.event_bytes:
+            self._exceed("event_bytes", self._limits.event_bytes)
+        return Entry(self._log.length + 1, at_ms, event), record
 
     def _exceed(self, bound: str, limit: int) -> NoReturn:
         self.exceeded = RunLimitError(bound, limit)

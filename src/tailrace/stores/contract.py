@@ -29,6 +29,7 @@ __all__ = ["OPEN", "Ack", "Batch", "Hint", "Info", "Lease", "Page", "RunStore", 
 OPEN = 0
 
 
+# What follows holds text, numbers and bytes, and there is much of it: nothing for the garbage collector to look at.
 class Lease(msgspec.Struct, frozen=True, gc=False):
     """The right to write one run; `token` is random and is compared on every write."""
 

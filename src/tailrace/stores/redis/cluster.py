@@ -138,7 +138,7 @@ class Cluster:
             again = [index for part in parts for index in part.indices if is_moving(replies[index])]
             if not again or loop.time() + pause_seconds >= deadline:
                 break
-            asked = self._learn({index: redirect_of(replies[index]) for index in again})
+            asked = self._learn({index: led for index in again if (led := redirect_of(replies[index])) is not None})
             await asyncio.sleep(pause_seconds)
             # The nodes may not agree yet, or a run's keys are still under way between them.
             pause_seconds += _PAUSE_SECONDS
@@ -157,12 +157,10 @@ class Cluster:
                 part.answer.cancel()
                 self._stale = True
 
-    def _learn(self, redirects: Mapping[int, Redirect | None]) -> dict[int, _Node]:
+    def _learn(self, redirects: Mapping[int, Redirect]) -> dict[int, _Node]:
         """Note which slots have moved; return where to ask for what is moving, for this once."""
         asked: dict[int, _Node] = {}
         for index, redirect in redirects.items():
-            if redirect is None:
-                continue
             node = _Node(redirect.host or self._address.host, redirect.port)
             if redirect.moved:
                 self._slots[redirect.slot] = node

@@ -20,7 +20,7 @@ from tailrace.stores.redis.keys import Keys, packed, unpacked
 from tailrace.stores.redis.payload import decode_payload, encode_payload
 from tailrace.stores.redis.refusals import error_of, is_passing
 from tailrace.stores.redis.rehearsal import new_probe_id, rehearse
-from tailrace.stores.redis.scripts import NO_RUN, Scripts
+from tailrace.stores.redis.scripts import FENCED, NO_RUN, Scripts
 from tailrace.stores.redis.wire import Wire
 
 __all__ = ["RedisStore"]
@@ -33,6 +33,7 @@ _MOST_BYTES: Final = 1024**2
 #: Entries that a read asks for at first. An entry has one record or many; then it is known how many.
 _FIRST_ENTRIES: Final = 256
 _FEWEST_ENTRIES: Final = 16
+_REFUSALS: Final = {NO_RUN: RunNotFoundError, FENCED: FencedError}
 _INFO_FIELDS: Final = (b"token", b"last", b"state", b"cancel", b"beat", b"owner", b"thread")
 
 
@@ -216,7 +217,7 @@ class RedisStore:
             if reply >= 0:
                 return GapError(reply)
             self._index.forget(run_id)
-            return RunNotFoundError(run_id) if reply == NO_RUN else FencedError(run_id)
+            return _REFUSALS[reply](run_id)
         last, cancel, *rest = cast("list[bytes | None]", reply)
         if rest:
             owner, thread, made = rest
