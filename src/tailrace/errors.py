@@ -6,6 +6,7 @@ TailraceError
 ├── CursorInvalidError     a `Last-Event-ID` that is no cursor
 ├── EventInvalidError      bytes that are no event, or an event that breaks a rule of the vocabulary
 ├── DialectNotFoundError   no dialect of that name
+├── OptionInvalidError     a dialect was given an option that it cannot be spoken with
 ├── SourceInvalidError     a source is, or yielded, something that is no event
 ├── KeyInvalidError        an idempotency key or run id that cannot be used
 ├── NoRunError             `emit` outside a run
@@ -39,6 +40,7 @@ __all__ = [
     "GapError",
     "KeyInvalidError",
     "NoRunError",
+    "OptionInvalidError",
     "RunClosedError",
     "RunFailedError",
     "RunLimitError",
@@ -114,6 +116,17 @@ class DialectNotFoundError(TailraceError):
     def __init__(self, name: str) -> None:
         self.name = name[:_SHOWN_CHARACTERS]
         super().__init__(f"no dialect named {self.name!r}")
+
+
+class OptionInvalidError(TailraceError):
+    """A dialect cannot be spoken with `value` (cut to 64 characters) as its option `name`."""
+
+    code = "option_invalid"
+
+    def __init__(self, name: str, value: object) -> None:
+        self.name = name
+        self.value = str(value)[:_SHOWN_CHARACTERS]
+        super().__init__(f"{name} cannot be {self.value!r}")
 
 
 class SourceInvalidError(TailraceError):

@@ -24,6 +24,7 @@ __all__ = [
     "ToolPart",
     "merge",
     "reduce",
+    "snapshot",
 ]
 
 #: A merged delta stops growing here, so that even at four bytes a character its frame stays far below 1 MiB.
@@ -199,6 +200,38 @@ def reduce(entries: Iterable[Entry]) -> Reduced:
     for entry in entries:
         reducer.add(entry)
     return reducer.finish()
+
+
+def snapshot(reduced: Reduced, *, before: Iterable[Message] = ()) -> events.Snapshot:
+    """A run so far as one event, for a reader that joins it here and goes on with what follows number `upto_seq`.
+
+    Args:
+        reduced: The run so far.
+        before: The conversation before it, oldest first.
+    """
+    messages = [*before, *reduced.messages]
+    still_open = {
+        "parts": [
+            {
+                "message_id": message.id,
+                "part_id": part.id,
+                "kind": "text" if isinstance(part, TextPart) else "reasoning",
+            }
+            for message in reduced.messages
+            for part in message.parts
+            if isinstance(part, TextPart | ReasoningPart) and not part.done
+        ],
+        "calls": [tool.call_id for tool in reduced.tools if tool.state not in {"done", "error"}],
+        "steps": [step.id for step in reduced.steps if not step.done],
+    }
+    return events.Snapshot(
+        upto_seq=reduced.seq,
+        messages=msgspec.to_builtins(messages),
+        state=reduced.state,
+        open={kind: items for kind, items in still_open.items() if items} or None,
+        usage=msgspec.to_builtins(reduced.usage) or None,
+        ext={"state_patches": reduced.state_patches} if reduced.state_patches else None,
+    )
 
 
 class _Reducer:

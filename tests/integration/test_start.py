@@ -381,8 +381,21 @@ def test_a_document_that_takes_too_long_for_a_proxy_is_202_and_a_place_to_look(
     gate.open()
     log = fetch(server.port, "GET", postponed.head["location"])
 
-    assert (postponed.status, postponed.body) == (202, b"")
+    assert (postponed.status, postponed.json()["events_url"]) == (202, postponed.head["location"])
     assert int(postponed.head["retry-after"]) >= 1
+    assert events_of(log.body)[-1].event == "run.completed"
+
+
+def test_who_prefers_not_to_wait_is_told_where_the_run_is(serve: Serve) -> None:
+    gate = Gate()
+    server = serve(chat_app(Tailrace(), Script("a", gate, "b"), dialect="tokens"))
+
+    reply = fetch(server.port, "POST", "/chat", {"prefer": "wait=5, respond-async"})
+    gate.open()
+    log = fetch(server.port, "GET", reply.json()["events_url"])
+
+    assert (reply.status, reply.head["preference-applied"]) == (202, "respond-async")
+    assert reply.head["location"] == f"/runs/{reply.json()['run_id']}/events?dialect=tokens"
     assert events_of(log.body)[-1].event == "run.completed"
 
 

@@ -15,6 +15,7 @@ EXAMPLES: list[tuple[TailraceError, str, dict[str, Any]]] = [
     (errors.CursorInvalidError("x"), "cursor_invalid", {"text": "x"}),
     (errors.EventInvalidError("why"), "event_invalid", {"reason": "why"}),
     (errors.DialectNotFoundError("x"), "dialect_not_found", {"name": "x"}),
+    (errors.OptionInvalidError("sdk_version", 4), "option_invalid", {"name": "sdk_version", "value": "4"}),
     (errors.SourceInvalidError("int", "str"), "source_invalid", {"type_name": "int"}),
     (errors.KeyInvalidError("why"), "key_invalid", {"reason": "why"}),
     (errors.NoRunError(), "no_run", {}),

@@ -19,6 +19,8 @@ from starlette.routing import Route
 
 from tailrace import Tailrace
 from tailrace.errors import DialectNotFoundError
+from tailrace.web.body import read_json
+from tailrace.web.errors import RequestInvalidError
 
 __all__ = ["AgentLike", "ChatRequest", "create_app"]
 
@@ -36,15 +38,6 @@ class ChatRequest(msgspec.Struct, frozen=True):
     message: str
     conversation_id: str | None = None
     branch_id: str | None = None
-
-
-class _RequestError(Exception):
-    """The request cannot be served; `status` and `message` are for the client."""
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        self.message = message
-        super().__init__(message)
 
 
 def create_app(agent: AgentLike, tail: Tailrace) -> Starlette:
@@ -85,8 +78,8 @@ class _Chat:
                 dialect=request.query_params.get("dialect", "native"),
                 fingerprint=[body.message, body.conversation_id, body.branch_id],
             )
-        except _RequestError as error:
-            return _refusal(error.status, "invalid_request", error.message)
+        except RequestInvalidError as error:
+            return _refusal(error.status, error.code, str(error))
         except DialectNotFoundError as error:
             return _refusal(400, error.code, str(error))
 
@@ -105,24 +98,13 @@ async def _read(request: Request) -> ChatRequest:
     """The body, as far as its size and shape allow.
 
     Raises:
-        _RequestError: They do not.
+        RequestInvalidError: They do not.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        # A page of another origin can send any other type without being asked.
-        raise _RequestError(415, "The body must be application/json.")
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw.extend(chunk)
-        if len(raw) > _BODY_BYTES:
-            raise _RequestError(413, f"The body is larger than {_BODY_BYTES} bytes.")
-    try:
-        body = msgspec.json.decode(raw, type=ChatRequest)
-    except msgspec.DecodeError:
-        raise _RequestError(422, 'The body must be {"message": "…"}.') from None
+    body = await read_json(request, ChatRequest, limit_bytes=_BODY_BYTES)
     if not body.message.strip() or len(body.message) > _MESSAGE_CHARACTERS:
-        raise _RequestError(422, f"A message has 1 to {_MESSAGE_CHARACTERS} characters.")
+        raise RequestInvalidError(f"A message has 1 to {_MESSAGE_CHARACTERS} characters.", status=422)
     if any(len(text or "") > _ID_CHARACTERS for text in (body.conversation_id, body.branch_id)):
-        raise _RequestError(422, f"An id has at most {_ID_CHARACTERS} characters.")
+        raise RequestInvalidError(f"An id has at most {_ID_CHARACTERS} characters.", status=422)
     return body
 
 

@@ -22,11 +22,16 @@ _Call: TypeAlias = events.ToolArgsDelta | events.ToolReady | events.ToolProgress
 class IdFiller:
     """Fills one run's events, in order."""
 
-    def __init__(self, run_id: str) -> None:
-        """Begin a run; its ids are derived from `run_id`, which they do not give away."""
+    def __init__(self, run_id: str, *, message_id: str | None = None) -> None:
+        """Begin a run; its ids are derived from `run_id`, which they do not give away.
+
+        Args:
+            run_id: The run.
+            message_id: The id of its first message, if there is one for it already.
+        """
         self._stem = hashlib.sha256(run_id.encode()).hexdigest()[:10]
         self._counts: dict[str, int] = {}
-        self.first_message_id = f"msg_{self._stem}"
+        self.first_message_id = message_id or f"msg_{self._stem}"
         self._message_id: str | None = None
         self._part: tuple[str, str] | None = None
         self._call_id: str | None = None

@@ -91,7 +91,14 @@ class Producer:
     """Numbers, completes and appends events until the run is closed."""
 
     def __init__(
-        self, run_id: str, log: EntryLog, *, clock: Clock, limits: Limits, on_append: Callable[[bool], None]
+        self,
+        run_id: str,
+        log: EntryLog,
+        *,
+        clock: Clock,
+        limits: Limits,
+        on_append: Callable[[bool], None],
+        message_id: str | None = None,
     ) -> None:
         """Begin at number 1.
 
@@ -101,6 +108,7 @@ class Producer:
             clock: Stamps them.
             limits: The bounds.
             on_append: Called after each append, from the thread that appended, with whether it is urgent.
+            message_id: See `IdFiller`.
         """
         self.run_id = run_id
         self.exceeded: RunLimitError | None = None
@@ -108,7 +116,7 @@ class Producer:
         self._clock = clock
         self._limits = limits
         self._on_append = on_append
-        self._ids = IdFiller(run_id)
+        self._ids = IdFiller(run_id, message_id=message_id)
         self._lock = threading.Lock()
         self._stopping = False
         self._closed = False

@@ -153,6 +153,8 @@ class Runs:
         on_disconnect: Literal["detach", "cancel"] = "detach",
         grace_seconds: float = 0,
         timeout: float | None = None,  # noqa: ASYNC109  bounds the run, not this call
+        model: str | None = None,
+        parent_run_id: str | None = None,
         meta: dict[str, Any] | None = None,
     ) -> Run:
         """Start a run, or find the one that was started with the same key.
@@ -168,7 +170,9 @@ class Runs:
             on_disconnect: Whether the run ends when nobody has followed it for `grace_seconds`.
             grace_seconds: See `on_disconnect`.
             timeout: Seconds after which the run fails with code `timeout`.
-            meta: A JSON object, kept in `run.started`.
+            model: The model that answers; kept in `run.started`.
+            parent_run_id: The run that this one continues; kept as well.
+            meta: A JSON object, kept as well.
 
         Returns:
             The run; `started` tells whether this call began it.
@@ -193,6 +197,8 @@ class Runs:
                 cancel_on_disconnect=on_disconnect == "cancel",
                 grace_seconds=grace_seconds,
                 timeout_seconds=timeout,
+                model=model,
+                parent_run_id=parent_run_id,
                 meta=meta,
             )
             if run_id is None:

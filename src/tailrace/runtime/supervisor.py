@@ -57,7 +57,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         cancel_on_disconnect: End the run when nobody has followed it for `grace_seconds`.
         timeout_seconds: Bound on the whole run; `None` is no bound.
         early: Somebody waits for the first event and wants a failure before it as an exception.
-        meta: Kept in `run.started`.
+        model: Kept in `run.started`, as is the rest.
+        parent_run_id: The run that this one continues.
+        message_id: The id of the first message, where a client has one for it already.
+        meta: Whatever the application wants.
     """
 
     source: Any
@@ -68,6 +71,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: float = 0.0
     timeout_seconds: float | None = None
     early: bool = False
+    model: str | None = None
+    parent_run_id: str | None = None
+    message_id: str | None = None
     meta: dict[str, Any] | None = None
 
 
@@ -118,7 +124,14 @@ class LiveRun:
         # The source's own patience is spent inside its task; a little more lets it report that.
         self._halt_seconds = parts.limits.patience_seconds + _REPORT_SECONDS
         self._leaving: asyncio.TimerHandle | None = None
-        self.producer = Producer(self.id, self.log, clock=parts.clock, limits=parts.limits, on_append=self._appended)
+        self.producer = Producer(
+            self.id,
+            self.log,
+            clock=parts.clock,
+            limits=parts.limits,
+            on_append=self._appended,
+            message_id=order.message_id,
+        )
         self._context = contextvars.copy_context()
         producing(self._context, self.producer)
 
@@ -129,6 +142,8 @@ class LiveRun:
                 run_id=self.id,
                 thread_id=self.order.thread,
                 message_id=self.producer.first_message_id,
+                parent_run_id=self.order.parent_run_id,
+                model=self.order.model,
                 meta=self.order.meta,
             )
         )

@@ -10,7 +10,7 @@ from tailrace.errors import TailraceError
 from tailrace.fold import Reduced
 from tailrace.wire.dialects.contract import Dialect
 
-__all__ = ["EarlyFailureError", "document_status", "error_response"]
+__all__ = ["EarlyFailureError", "RequestInvalidError", "document_status", "error_response"]
 
 _logger = logging.getLogger("tailrace")
 
@@ -18,6 +18,7 @@ _STATUS: dict[type[TailraceError], int] = {
     errors.CursorInvalidError: 400,
     errors.DialectNotFoundError: 400,
     errors.KeyInvalidError: 400,
+    errors.OptionInvalidError: 400,
     errors.RunNotFoundError: 404,
     errors.FingerprintError: 409,
     errors.DrainingError: 503,
@@ -46,9 +47,20 @@ class EarlyFailureError(TailraceError):
         super().__init__(f"Something went wrong (correlation id {correlation_id}).")
 
 
+class RequestInvalidError(TailraceError):
+    """A request cannot be served; the message is for the client, `status` is the HTTP status that says it best."""
+
+    code: ClassVar[str] = "invalid_request"
+
+    def __init__(self, reason: str, *, status: int = 400) -> None:
+        """Say what is wrong with it."""
+        self.status = status
+        super().__init__(reason)
+
+
 def error_response(error: TailraceError, dialect: Dialect) -> Response:
     """What a client is told instead of a stream, in the shape that clients of the dialect know."""
-    status = _STATUS.get(type(error), 500)
+    status = error.status if isinstance(error, RequestInvalidError) else _STATUS.get(type(error), 500)
     if status == 500 and not isinstance(error, EarlyFailureError):
         _logger.error("a request failed", exc_info=error)
     body = dialect.error(status, error.code, _public_message(error, status))

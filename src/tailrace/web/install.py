@@ -1,21 +1,49 @@
-"""Adding the run routes to an application: as plain routes to Starlette, through a router to FastAPI.
+"""Adding routes to an application: as plain routes to Starlette, through a router to FastAPI.
 
 FastAPI is not a dependency; it is looked for only among what the application has imported.
 """
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from tailrace.web.routes import RunRoutes, both_slashes
+__all__ = ["RouteRow", "add_routes", "starlette_routes"]
 
-__all__ = ["add_routes"]
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
-def add_routes(app: Starlette, routes: RunRoutes, path: str, dependencies: Sequence[Any]) -> None:
-    """Add `routes` under `path`. On FastAPI the application's own dependencies guard them too.
+class RouteRow(NamedTuple):
+    """One route: `path` is below where the routes are installed."""
+
+    path: str
+    method: str
+    endpoint: Endpoint
+    summary: str
+
+
+def starlette_routes(table: Iterable[RouteRow], prefix: str) -> list[Route]:
+    """The routes for a Starlette application, each with and without a slash at the end."""
+    return [
+        Route(prefix + path, row.endpoint, methods=[row.method])
+        for row in table
+        for path in _both_slashes(row.path, prefix)
+    ]
+
+
+def add_routes(app: Starlette, table: Iterable[RouteRow], path: str, *, tag: str, dependencies: Sequence[Any]) -> None:
+    """Add the routes under `path`. On FastAPI the application's own dependencies guard them too.
+
+    Args:
+        app: The application.
+        table: The routes.
+        path: Under which they go; without a slash at its end.
+        tag: Their heading in FastAPI's documentation.
+        dependencies: FastAPI dependencies for each of them.
 
     Raises:
         ValueError: Dependencies were given, and the application has no use for them.
@@ -23,25 +51,31 @@ def add_routes(app: Starlette, routes: RunRoutes, path: str, dependencies: Seque
     fastapi: Any = sys.modules.get("fastapi")
     if fastapi is not None and isinstance(app, fastapi.FastAPI):
         fastapi_app: Any = app
-        fastapi_app.include_router(_fastapi_router(fastapi, routes, path), dependencies=list(dependencies))
+        router = _fastapi_router(fastapi.APIRouter(tags=[tag]), table, path)
+        fastapi_app.include_router(router, dependencies=list(dependencies))
         return
     if dependencies:
         raise ValueError("dependencies are a notion of FastAPI; guard a Starlette application with middleware")
-    app.router.routes.extend(routes.starlette(path))
+    app.router.routes.extend(starlette_routes(table, path))
 
 
-def _fastapi_router(fastapi: Any, routes: RunRoutes, path: str) -> Any:  # noqa: ANN401  not a dependency
-    router = fastapi.APIRouter(tags=["runs"])
-    for route in routes.table():
-        for index, suffix in enumerate(both_slashes(route.path, path)):
+def _fastapi_router(router: Any, table: Iterable[RouteRow], path: str) -> Any:  # noqa: ANN401  not a dependency
+    for row in table:
+        for index, suffix in enumerate(_both_slashes(row.path, path)):
             # Starlette answers HEAD wherever it answers GET; FastAPI has to be told.
-            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            for method in ("GET", "HEAD") if row.method == "GET" else (row.method,):
                 router.add_api_route(
                     path + suffix,
-                    route.endpoint,
+                    row.endpoint,
                     methods=[method],
-                    summary=route.summary,
-                    include_in_schema=index > 0 and method == route.method,
+                    summary=row.summary,
+                    include_in_schema=index > 0 and method == row.method,
                     response_model=None,
                 )
     return router
+
+
+def _both_slashes(path: str, prefix: str) -> list[str]:
+    """The path with and without a slash at the end; the empty path only where a prefix makes it a path."""
+    bare = path.rstrip("/")
+    return [f"{bare}/", *([bare] if bare or prefix else [])]

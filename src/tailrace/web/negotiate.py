@@ -7,7 +7,8 @@ __all__ = ["JsonWhen", "wants_json"]
 from typing import Literal, TypeAlias
 
 #: `accept`: if JSON outranks an event stream. `unless-sse`: unless an event stream is named. `never`: always stream.
-JsonWhen: TypeAlias = Literal["accept", "unless-sse", "never"]
+#: `always`: the request said so in its own way.
+JsonWhen: TypeAlias = Literal["accept", "unless-sse", "never", "always"]
 
 _STREAM = "text/event-stream"
 _JSON = "application/json"
@@ -36,8 +37,8 @@ def wants_json(accept: str | None, when: JsonWhen) -> bool:
     Quality decides; at equal quality the type that is named beats the one that a wildcard covers, and a stream beats
     JSON.
     """
-    if when == "never":
-        return False
+    if when in {"always", "never"}:
+        return when == "always"
     ranges = _parse(accept or "*/*")
     if when == "unless-sse":
         return not any(entry.media_type == _STREAM and entry.quality > 0 for entry in ranges)

@@ -2,24 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+from typing import Any, Self
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Send
+from starlette.types import Receive, Scope, Send
 
-from tailrace.fold import Reduced, merge
+from tailrace.events import TERMINALS, Entry, Snapshot
+from tailrace.fold import Reduced, merge, reduce
 from tailrace.stores.contract import OPEN
 from tailrace.web.errors import EarlyFailureError, document_status
-from tailrace.web.headers import CLIENT_HEADER, stream_headers, with_chosen
+from tailrace.web.headers import CLIENT_HEADER, RawHeaders, stream_headers, with_chosen
 from tailrace.web.service import RunService
-from tailrace.web.stream import Stream
+from tailrace.web.stream import EntryEncoder, Stream
 from tailrace.web.writer import AsgiWriter
 from tailrace.wire.cursor import Cursor
 from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm
 
-__all__ = ["RunReader"]
+__all__ = ["ReaderResponse", "RunReader"]
 
 _logger = logging.getLogger("tailrace")
 #: Proxies cut a silent request after a minute; before that the client is told where to look.
@@ -37,19 +41,41 @@ class RunReader:
         cursor: Cursor,
         *,
         dialect: Dialect,
+        options: Mapping[str, object] | None = None,
         ids: IdForm = "seq",
         merging: bool = True,
+        skip_frames: int = 0,
+        joining: Callable[[Reduced], Snapshot] | None = None,
     ) -> None:
-        """Join the run as a follower, so that it knows from now on that somebody reads."""
+        """Join the run as a follower, so that it knows from now on that somebody reads.
+
+        Args:
+            tail: The runs.
+            request: Who reads.
+            run_id: Which run; the caller has checked the right to it.
+            cursor: From where.
+            dialect: How events are written.
+            options: What the dialect is spoken with.
+            ids: How the dialect writes ids.
+            merging: Whether deltas may be merged when the reader is far behind.
+            skip_frames: How many frames after the cursor the reader has already, over all entries; for dialects that
+                count frames, and so are never merged.
+            joining: Instead of a replay, the reader gets `run.started`, this snapshot of the run so far, and then what
+                follows. These first frames carry no ids.
+        """
         self.run_id = run_id
         self._tail = tail
         self._request = request
         self._cursor = cursor
         self._dialect = dialect
+        self._options = dict(options or {})
         self._ids: IdForm = ids
-        self._follower = tail.follower(run_id, cursor.seq, merging=merging)
+        self._skip_frames = skip_frames
+        self._joining = joining
+        self._prelude = b""
+        self._follower = tail.follower(run_id, cursor.seq, merging=merging and dialect.merges)
         self._nothing_new = False
-        self._encoder: Encoder | None = None
+        self._encoder: EntryEncoder[Entry] | None = None
 
     def close(self) -> None:
         """Leave the run."""
@@ -61,15 +87,21 @@ class RunReader:
         Raises:
             RunNotFoundError: The run is gone.
             StoreUnavailableError: The store gave no answer.
+            OptionInvalidError: The dialect cannot be spoken so.
             EarlyFailureError: The source raised before its first event; the run was undone.
             HTTPException: As above, and this is what the source raised.
         """
         tail = self._tail
+        self._fresh_encoder()
         if early:
             await self._first_event()
         info = await tail.store.info(self.run_id)
         at_end = info.state != OPEN and self._cursor.seq == info.last
         self._nothing_new = at_end and self._request.method == "GET"
+        if self._joining is not None:
+            self._encoder = await self._join(self._joining)
+            await self._follower.place()
+            return
         await self._follower.place()
         self._encoder = await self._primed_encoder()
 
@@ -99,8 +131,7 @@ class RunReader:
             StreamAbortedError: The response is broken, and the server has to be told by an exception.
         """
         tail, scope, dialect = self._tail, self._request.scope, self._dialect
-        location = tail.location(scope, self.run_id, dialect.name)
-        headers = stream_headers({**dialect.headers, **({"location": location} if location else {})}, chosen)
+        headers = stream_headers({**dialect.headers, **self._where()}, chosen)
         if self._nothing_new:
             await Response(None, 204, {"cache-control": "no-store"})(scope, receive, send)
             return True
@@ -117,6 +148,8 @@ class RunReader:
             announces_reset=dialect.name == "native",
         )
         await writer.start(200, headers)
+        if self._prelude:
+            await writer.write(self._prelude)
         with tail.open_stream(stream):
             await stream.run(receive)
         return stream.ended
@@ -135,7 +168,7 @@ class RunReader:
             await asyncio.wait({collect, leave}, timeout=_JSON_WAIT_SECONDS, return_when="FIRST_COMPLETED")
             if not collect.done() and leave.done():
                 return
-            response = self._answer(collect.result()) if collect.done() else self._postponed()
+            response = self._answer(collect.result()) if collect.done() else self.postponed({"retry-after": "5"})
         finally:
             collect.cancel()
             leave.cancel()
@@ -148,11 +181,15 @@ class RunReader:
         body = self._dialect.document(reduced)
         return Response(body, document_status(reduced), headers, media_type="application/json")
 
-    def _postponed(self) -> Response:
-        return Response(b"", 202, {"cache-control": "no-store", "retry-after": "5", **self._where()})
+    def postponed(self, headers: Mapping[str, str]) -> Response:
+        """Where the run is to be found: an answer to who does not wait for it."""
+        url = self._tail.location(self._request.scope, self.run_id, "native")
+        body = msgspec.json.encode({"run_id": self.run_id, **({"events_url": url} if url else {})})
+        headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **self._where(), **headers}
+        return Response(body, 202, headers, media_type="application/json")
 
     def _where(self) -> dict[str, str]:
-        location = self._tail.location(self._request.scope, self.run_id, self._dialect.name)
+        location = self._tail.location(self._request.scope, self.run_id, self._dialect.name, self._options)
         return {"location": location, "access-control-expose-headers": "location"} if location else {}
 
     async def ended(self) -> None:
@@ -173,12 +210,34 @@ class RunReader:
             )
 
     def _fresh_encoder(self) -> Encoder:
-        return self._dialect.encoder(run_id=self.run_id, ids=self._ids)
+        options: dict[str, Any] = self._options
+        return self._dialect.encoder(run_id=self.run_id, ids=self._ids, **options)
 
-    async def _primed_encoder(self) -> Encoder:
+    async def _join(self, snapshot: Callable[[Reduced], Snapshot]) -> Encoder:
+        """An encoder that has written the run so far as a snapshot, up to its end or the terminal event."""
+        encoder = self._fresh_encoder()
+        before = self._tail.follower(self.run_id)
+        entries: list[Entry] = []
+        try:
+            while batch := await before.read():
+                entries.extend(batch)
+        finally:
+            before.close()
+        if entries and isinstance(entries[-1].event, TERMINALS):
+            entries.pop()
+        if entries:
+            told = (entries[0].event, snapshot(reduce(entries)))
+            frames = [encoder.encode(Entry(0, entries[0].at_ms, event)) for event in told]
+            self._prelude = b"".join(chain.from_iterable(frames))
+            self._follower.cursor = entries[-1].seq
+        return encoder
+
+    async def _primed_encoder(self) -> EntryEncoder[Entry]:
         """An encoder that has seen what the reader has."""
         encoder = self._fresh_encoder()
         seen = self._follower.cursor
+        if self._skip_frames:
+            return _Later(encoder, self._skip_frames)
         if not (self._dialect.stateful and seen):
             return encoder
         before = self._tail.follower(self.run_id)
@@ -189,6 +248,51 @@ class RunReader:
         finally:
             before.close()
         return encoder
+
+
+class ReaderResponse(Response):
+    """Streams what an opened reader reads, and closes it."""
+
+    raw_headers: RawHeaders
+
+    def __init__(self, reader: RunReader) -> None:
+        """Take a reader; see `opened`."""
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.raw_headers = []
+        self._reader = reader
+
+    @classmethod
+    async def opened(cls, reader: RunReader) -> Self:
+        """Open the reader, or close it: whatever that raises is the caller's to answer."""
+        try:
+            await reader.open()
+        except BaseException:
+            reader.close()
+            raise
+        return cls(reader)
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Stream."""
+        try:
+            await self._reader.stream(receive, send, self.raw_headers)
+        finally:
+            self._reader.close()
+
+
+class _Later:
+    """An encoder whose first frames are left out."""
+
+    def __init__(self, encoder: Encoder, frames: int) -> None:
+        self._encoder = encoder
+        self._missing = frames
+
+    def encode(self, entry: Entry) -> list[bytes]:
+        frames = self._encoder.encode(entry)
+        skipped = min(self._missing, len(frames))
+        self._missing -= skipped
+        return frames[skipped:]
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -1,6 +1,7 @@
 """The responses a handler returns: `RunResponse`, which starts or finds a run, and `EventStream`, which has no log."""
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from tailrace.runtime.source import SourceLike, check_source, discard
 from tailrace.runtime.supervisor import Order
 from tailrace.web.errors import EarlyFailureError, error_response
 from tailrace.web.feed import SourceFeed
-from tailrace.web.headers import RawHeaders, read_cursor, stream_headers
+from tailrace.web.headers import RawHeaders, read_cursor, stream_headers, with_chosen
 from tailrace.web.negotiate import JsonWhen, wants_json
 from tailrace.web.reader import RunReader
 from tailrace.web.service import RunService
@@ -31,6 +32,8 @@ __all__ = ["EventStream", "RunResponse", "StartOptions"]
 
 _logger = logging.getLogger("tailrace")
 _EARLY_SECONDS = 0.5
+#: RFC 7240, section 4.1: the client does not want to wait for what it asked for.
+_PREFERS_ASYNC = re.compile(r"(?:^|[,;\s])respond-async\b", re.IGNORECASE)
 
 
 class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +49,11 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: float = 0
     timeout: float | None = None
     hold: bool = False
+    model: str | None = None
+    parent_run_id: str | None = None
+    message_id: str | None = None
     meta: dict[str, Any] | None = None
+    dialect_options: Mapping[str, object] = {}
 
 
 class _LazyResponse(Response):
@@ -101,7 +108,11 @@ class RunResponse(_LazyResponse):
             await self.background()
 
     async def _answer(self, reader: RunReader, request: Request, receive: Receive, send: Send) -> None:
-        if wants_json(request.headers.get("accept"), self._options.json):
+        if _PREFERS_ASYNC.search(request.headers.get("prefer", "")):
+            response = reader.postponed({"preference-applied": "respond-async"})
+            response.raw_headers = with_chosen(response.raw_headers, self.raw_headers)
+            await response(request.scope, receive, send)
+        elif wants_json(request.headers.get("accept"), self._options.json):
             await reader.document(receive, send, self.raw_headers)
         elif not await reader.stream(receive, send, self.raw_headers) and not self._options.hold:
             reader.warn_of_dependencies()
@@ -130,7 +141,15 @@ class RunResponse(_LazyResponse):
     async def _opened(self, request: Request, run_id: str, cursor: Cursor | None) -> RunReader:
         # The URL of a GET that starts runs names none of them, so the ids have to.
         ids: Literal["run", "seq"] = "run" if request.method == "GET" else "seq"
-        reader = RunReader(self._tail, request, run_id, cursor or START, dialect=self._dialect, ids=ids)
+        reader = RunReader(
+            self._tail,
+            request,
+            run_id,
+            cursor or START,
+            dialect=self._dialect,
+            options=self._options.dialect_options,
+            ids=ids,
+        )
         try:
             await reader.open(early=cursor is None)
         except BaseException:
@@ -152,6 +171,9 @@ class RunResponse(_LazyResponse):
             grace_seconds=options.grace_seconds,
             timeout_seconds=options.timeout,
             early=True,
+            model=options.model,
+            parent_run_id=options.parent_run_id,
+            message_id=options.message_id,
             meta=options.meta,
         )
         return (await self._tail.order(await self._run_id(owner, key) or new_run_id(), order)).id

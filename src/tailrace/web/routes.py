@@ -1,20 +1,17 @@
 """The run routes: look at a run, read its log, cancel it, list a thread's. Every one asks `authorize` first."""
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tailrace.errors import CursorInvalidError, RunNotFoundError, StoreUnavailableError, TailraceError
 from tailrace.runtime.run import RunInfo
 from tailrace.web.errors import error_response
 from tailrace.web.headers import RawHeaders, read_cursor, stream_headers
+from tailrace.web.install import RouteRow
 from tailrace.web.multiplex import FEED_RUNS, RunsEncoder, RunsFeed
-from tailrace.web.reader import RunReader
+from tailrace.web.reader import ReaderResponse, RunReader
 from tailrace.web.service import RunService
 from tailrace.web.stream import Stream
 from tailrace.web.writer import AsgiWriter
@@ -23,19 +20,9 @@ from tailrace.wire.dialects import native
 from tailrace.wire.dialects.contract import Dialect
 from tailrace.wire.dialects.registry import get_dialect
 
-__all__ = ["RunRoute", "RunRoutes"]
+__all__ = ["RunRoutes"]
 
-Endpoint = Callable[[Request], Awaitable[Response]]
 _RETRY_MS = 3_000
-
-
-class RunRoute(NamedTuple):
-    """One route: `path` below where the routes are installed."""
-
-    path: str
-    method: str
-    endpoint: Endpoint
-    summary: str
 
 
 class RunRoutes:
@@ -45,22 +32,14 @@ class RunRoutes:
         """Bind them."""
         self._tail = tail
 
-    def table(self) -> list[RunRoute]:
+    def table(self) -> list[RouteRow]:
         """All routes."""
         return [
-            RunRoute("/", "GET", self.list_active, "List the running runs of a thread"),
-            RunRoute("/feed", "GET", self.feed, "Several runs on one stream"),
-            RunRoute("/{run_id}", "GET", self.inspect, "A run so far, reduced"),
-            RunRoute("/{run_id}/events", "GET", self.events, "A run's log as a stream"),
-            RunRoute("/{run_id}/cancel", "POST", self.cancel, "Ask a run to stop"),
-        ]
-
-    def starlette(self, prefix: str) -> list[Route]:
-        """The routes for a Starlette application, each with and without a slash at the end."""
-        return [
-            Route(prefix + path, route.endpoint, methods=[route.method])
-            for route in self.table()
-            for path in both_slashes(route.path, prefix)
+            RouteRow("/", "GET", self.list_active, "List the running runs of a thread"),
+            RouteRow("/feed", "GET", self.feed, "Several runs on one stream"),
+            RouteRow("/{run_id}", "GET", self.inspect, "A run so far, reduced"),
+            RouteRow("/{run_id}/events", "GET", self.events, "A run's log as a stream"),
+            RouteRow("/{run_id}/cancel", "POST", self.cancel, "Ask a run to stop"),
         ]
 
     async def list_active(self, request: Request) -> Response:
@@ -108,10 +87,13 @@ class RunRoutes:
             dialect = get_dialect(request.query_params.get("dialect", native.DIALECT.name))
             cursor = _cursor_in(request.path_params["run_id"], request)
             run_id = await self._authorized(request, after=cursor.seq)
+            options = {name: value for name, value in request.query_params.items() if name in dialect.options}
             merging = request.query_params.get("merge") != "0"
             if request.method == "HEAD":
                 return Response(None, 200, dict(_decoded(stream_headers(dialect.headers))))
-            return await _opened(RunReader(self._tail, request, run_id, cursor, dialect=dialect, merging=merging))
+            return await ReaderResponse.opened(
+                RunReader(self._tail, request, run_id, cursor, dialect=dialect, options=options, merging=merging)
+            )
         except StoreUnavailableError as error:
             return _come_back() if dialect.resumes else error_response(error, dialect)
         except TailraceError as error:
@@ -140,25 +122,6 @@ class RunRoutes:
     def _described(self, request: Request, info: RunInfo) -> dict[str, object]:
         url = self._tail.location(request.scope, info.id, native.DIALECT.name)
         return {"run_id": info.id, "status": info.status, "seq": info.seq, "thread_id": info.thread, "events_url": url}
-
-
-class _ReaderResponse(Response):
-    """Streams what an opened reader reads, and closes it."""
-
-    raw_headers: RawHeaders
-
-    def __init__(self, reader: RunReader) -> None:
-        self.status_code = 200
-        self.background = None
-        self.body = b""
-        self.raw_headers = []
-        self._reader = reader
-
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._reader.stream(receive, send, self.raw_headers)
-        finally:
-            self._reader.close()
 
 
 class _FeedResponse(Response):
@@ -231,21 +194,6 @@ def _cursor_in(run_id: str, request: Request) -> Cursor:
     if cursor.run_id not in {None, run_id}:
         raise CursorInvalidError(str(cursor))
     return cursor
-
-
-async def _opened(reader: RunReader) -> Response:
-    try:
-        await reader.open()
-    except BaseException:
-        reader.close()
-        raise
-    return _ReaderResponse(reader)
-
-
-def both_slashes(path: str, prefix: str) -> list[str]:
-    """The path with and without a slash at the end; the empty path only where a prefix makes it a path."""
-    bare = path.rstrip("/")
-    return [f"{bare}/", *([bare] if bare or prefix else [])]
 
 
 def _come_back() -> Response:

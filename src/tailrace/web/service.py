@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -120,8 +121,12 @@ class RunService(Runs):
         self._app = app
         self._path = path
 
-    def location(self, scope: Scope, run_id: str, dialect: str) -> str | None:
+    def location(
+        self, scope: Scope, run_id: str, dialect: str, options: Mapping[str, object] | None = None
+    ) -> str | None:
         """The URL path of a run's log in a dialect, as seen by the client of this request; `None` if not installed.
+
+        The options are those that the dialect is spoken with, so that whoever goes on there reads the same.
 
         A request that came through an application mounted beside or below the one with the run routes has that
         application's `root_path`; then the outermost application's counts.
@@ -130,8 +135,8 @@ class RunService(Runs):
             return None
         own = scope.get("app") is self._app
         root_path = scope.get("root_path", "") if own else scope.get("app_root_path", scope.get("root_path", ""))
-        query = "" if dialect == "native" else f"?dialect={dialect}"
-        return f"{root_path}{self.url_of(run_id)}{query}"
+        query = urlencode({**({} if dialect == "native" else {"dialect": dialect}), **(options or {})})
+        return f"{root_path}{self.url_of(run_id)}{query and f'?{query}'}"
 
     def url_of(self, run_id: str) -> str:
         """The path of a run's log within the application."""

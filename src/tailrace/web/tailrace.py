@@ -1,6 +1,6 @@
 """Tailrace: runs and the HTTP around them. One object per application."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tailrace.runtime.source import SourceLike
-from tailrace.web.install import add_routes
+from tailrace.web.install import add_routes, starlette_routes
 from tailrace.web.negotiate import JsonWhen
 from tailrace.web.response import RunResponse, StartOptions
 from tailrace.web.routes import RunRoutes
@@ -50,7 +50,10 @@ class Tailrace(RunService):
         grace_seconds: float = 0,
         timeout: float | None = None,
         hold: bool = False,
+        model: str | None = None,
+        parent_run_id: str | None = None,
         meta: dict[str, Any] | None = None,
+        dialect_options: Mapping[str, object] | None = None,
     ) -> RunResponse:
         """A response that starts a run and streams it; return it from a handler.
 
@@ -66,13 +69,16 @@ class Tailrace(RunService):
             thread: The conversation it belongs to.
             dialect: How events are written.
             json: When to answer with one document: `accept` if the client prefers JSON to a stream, `unless-sse` if
-                it does not name event streams, or `never`.
+                it does not name event streams, `never`, or `always`.
             on_disconnect: `detach` lets the run go on; `cancel` ends it when nobody has read for `grace_seconds`.
             grace_seconds: See `on_disconnect`.
             timeout: Seconds after which the run fails with code `timeout`.
             hold: Return from the response only when the run has ended, so that the request's dependencies and
                 background tasks outlive a client that leaves.
-            meta: A JSON object, kept in `run.started`.
+            model: See `Runs.start`.
+            parent_run_id: See `Runs.start`.
+            meta: See `Runs.start`.
+            dialect_options: What the dialect is spoken with, such as `{"sdk_version": 6}`.
 
         Raises:
             SourceInvalidError: The source can never be one.
@@ -89,7 +95,10 @@ class Tailrace(RunService):
             grace_seconds=grace_seconds,
             timeout=timeout,
             hold=hold,
+            model=model,
+            parent_run_id=parent_run_id,
             meta=meta,
+            dialect_options=dialect_options or {},
         )
         return RunResponse(self, source, dialect=dialect, options=options)
 
@@ -113,7 +122,7 @@ class Tailrace(RunService):
         prefix = path.rstrip("/")
         self.installed(app, prefix)
         app.state.tailrace = self
-        add_routes(app, RunRoutes(self), prefix, dependencies)
+        add_routes(app, RunRoutes(self).table(), prefix, tag="runs", dependencies=dependencies)
         inner: Callable[[Any], AbstractAsyncContextManager[Any]] = app.router.lifespan_context
 
         @asynccontextmanager
@@ -125,7 +134,7 @@ class Tailrace(RunService):
 
     def routes(self) -> list[Route]:
         """The run routes as Starlette routes, for an application that mounts them itself."""
-        return RunRoutes(self).starlette("")
+        return starlette_routes(RunRoutes(self).table(), "")
 
     @property
     def asgi(self) -> ASGIApp:

@@ -43,6 +43,7 @@ def ended(terminal: events.Terminal) -> Reduced:
     [
         (errors.CursorInvalidError("x"), 400),
         (errors.DialectNotFoundError("x"), 400),
+        (errors.OptionInvalidError("sdk_version", 4), 400),
         (errors.KeyInvalidError("a key has 1 to 256 characters"), 400),
         (errors.RunNotFoundError("run"), 404),
         (errors.FingerprintError("run"), 409),

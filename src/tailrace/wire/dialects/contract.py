@@ -68,12 +68,16 @@ class Dialect(ABC):
         headers: Response headers beyond those that every stream has.
         resumes: Whether its usual clients come back with their cursor when a stream ends early.
         stateful: Whether an encoder that attaches in mid-run must be fed the events before.
+        merges: Whether its clients take merged deltas; false where frames are counted.
+        options: Names of the options of its encoder; a URL carries them as query parameters, so a value may be text.
     """
 
     name: ClassVar[str]
     headers: ClassVar[Mapping[str, str]] = {}
     resumes: ClassVar[bool] = False
     stateful: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
+    options: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def encoder(
@@ -84,7 +88,11 @@ class Dialect(ABC):
         ids: IdForm = "seq",
         **options: object,
     ) -> Encoder:
-        """A fresh encoder for one run; options that the dialect does not know are ignored."""
+        """A fresh encoder for one run; options that the dialect does not know are ignored.
+
+        Raises:
+            OptionInvalidError: The value of an option is none it can have.
+        """
 
     @abstractmethod
     def document(self, reduced: Reduced) -> bytes:

@@ -1,0 +1,40 @@
+"""The JSON body of a request, as far as its size and shape allow."""
+
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from tailrace.web.errors import RequestInvalidError
+
+__all__ = ["read_json"]
+
+_T = TypeVar("_T")
+
+
+async def read_json(request: Request, shape: type[_T], *, limit_bytes: int) -> _T:
+    """The body as a `shape`.
+
+    Args:
+        request: Whose body it is; read here, and once.
+        shape: Anything msgspec decodes into.
+        limit_bytes: A longer body is refused before it is read whole.
+
+    Raises:
+        RequestInvalidError: It is not declared as JSON (415), is too long (413) or of another shape (422).
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        # A page of another origin can send any other type without being asked.
+        raise RequestInvalidError("The body must be application/json.", status=415)
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw.extend(chunk)
+        if len(raw) > limit_bytes:
+            raise RequestInvalidError(f"The body is larger than {limit_bytes} bytes.", status=413)
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except msgspec.ValidationError as error:
+        # Names the field and the type it should have, and repeats nothing of the body.
+        raise RequestInvalidError(f"The body is not what this route takes: {error}.", status=422) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RequestInvalidError("The body is no JSON.", status=422) from None
