@@ -5,6 +5,7 @@ CHAOS_ROUNDS ?= 10
 SOAK_SECONDS ?= 600
 
 BIN = .venv/bin
+CLIENTS = tests/interop/node_modules
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install run test chaos soak bench check fix
@@ -13,12 +14,12 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-install: .venv/stamp-dev ## make .venv with everything needed to work here
+install: .venv/stamp-dev $(CLIENTS)/.stamp ## make .venv with everything needed to work here
 
 run: .venv/stamp-run ## serve the chat page on http://127.0.0.1:8000 (another port: make run PORT=9000)
 	@$(BIN)/tailrace serve --host 127.0.0.1 --port $(PORT)
 
-test: .venv/stamp-dev ## run every test (some of them: make test ARGS=tests/unit)
+test: install ## run every test (some of them: make test ARGS=tests/unit)
 	$(BIN)/pytest $(ARGS)
 
 chaos: .venv/stamp-dev ## kill and stop real servers, 200 rounds and more (shorter: make chaos CHAOS_ROUNDS=2)
@@ -64,3 +65,12 @@ $(BIN)/python:
 	@$(PIP) --upgrade 'pip>=25.1'
 	@$(PIP) --editable '.[all]' --group dev
 	@touch .venv/stamp-run $@
+
+# The clients that the dialects are proven with. Without npm their tests are skipped.
+$(CLIENTS)/.stamp: tests/interop/package-lock.json
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then \
+	  echo "Installing clients from npm into $(CLIENTS)"; \
+	  cd tests/interop && npm ci --ignore-scripts --loglevel=error; \
+	else rmdir $(@D); fi
+	@! [ -d $(@D) ] || touch $@
