@@ -54,6 +54,7 @@ CALLS: dict[Operation, Callable[[FaultyStore], Awaitable[object]]] = {
     "read": lambda store: store.read("run", 0, limit=1),
     "signal": lambda store: store.signal("topic", "text"),
     "active": lambda store: store.active(),
+    "latest": lambda store: store.latest("t", owner=None),
     "purge": lambda store: store.purge("run"),
 }
 

@@ -222,6 +222,13 @@ class StoreMachine(RuleBasedStateMachine):
         ]
         assert list(found) == expected[:limit]
 
+    @rule(owner=owners, thread=threads)
+    def latest(self, owner: str | None, thread: str | None) -> None:
+        found = self.now(self.store.latest(thread or "", owner=owner))
+
+        expected = [run_id for run_id, log in self.logs.items() if (log.owner, log.thread) == (owner, thread or "")]
+        assert found == (expected[-1] if expected else None)
+
     @invariant()
     def every_run_is_as_the_model_says(self) -> None:
         for run_id, log in self.logs.items():

@@ -121,6 +121,11 @@ class Runs:
         return self._store
 
     @property
+    def clock(self) -> Clock:
+        """Tells the time."""
+        return self._clock
+
+    @property
     def draining(self) -> bool:
         """Whether new runs are refused because the process is going down."""
         return self._draining
@@ -487,6 +492,14 @@ class Runs:
             with contextlib.suppress(RunNotFoundError):
                 found.append(await self.info(run_id))
         return [info for info in found if info.status == "running"]
+
+    async def latest(self, thread: str, *, owner: str | None = None) -> str | None:
+        """The id of the run that began last in an owner's thread, running or not; nothing if it is not kept any more.
+
+        Raises:
+            StoreUnavailableError: The store gave no answer.
+        """
+        return await self._store.latest(thread, owner=owner)
 
     def live(self, run_id: str) -> LiveRun | None:
         """The run, if this process produces it."""

@@ -1,9 +1,10 @@
 """Anything into events: the only place that knows what a source may be and what it may yield.
 
 A source is an (async) iterator, an (async) iterable such as a provider's stream, or a callable without arguments that
-returns one, directly or as an awaitable. It yields `str` (text), events, `{"event": name, "data": value}`; anything
-else ends the run with a message that names its type. A callable is called in the event loop, and only if its run is
-the one that starts; blocking work belongs inside a sync generator, which runs on a thread of its own.
+returns one, directly or as an awaitable. It yields `str` (text), events, `{"event": name, "data": value}`, or what other
+SSE libraries take; anything else ends the run with a message that names its type. A callable is called in the event
+loop, and only if its run is the one that starts; blocking work belongs inside a sync generator, which runs on a thread
+of its own.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ import logging
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard, cast, get_args
+
+import msgspec
 
 from tailrace import events
 from tailrace.errors import SourceInvalidError
@@ -25,11 +28,18 @@ SourceLike: TypeAlias = AsyncIterable[Any] | Iterable[Any] | Callable[[], Any]
 
 _EXPECTED_SOURCE = "an (async) iterator, or a callable without arguments that returns one"
 _EXPECTED_ITEM = 'str, an event of tailrace.events, or {"event": name, "data": value}'
+_EXPECTED_TEXT = (
+    'str, or {"event": name, "data": value}: decode bytes, and leave "data: " and blank lines to the stream'
+)
 _EVENT_TYPES = get_args(Event)
 #: Only the runtime knows when these are true.
 _RUNTIME_ONLY = (events.RunStarted, events.RunCancelled, events.RunInterrupted)
 #: How long a source that was not used may take to close.
 _UNUSED_SECONDS = 5.0
+#: The fields of a frame as other SSE libraries spell them, in a dict or on an object.
+_FRAME_KEYS = frozenset({"data", "event", "id", "retry", "comment"})
+_FRAME_ATTRIBUTES = ("data", "event", "id", "retry")
+_UNNAMED = "message"
 _DATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 
@@ -120,14 +130,21 @@ def _close_method(source: object) -> Callable[[], object] | None:
 
 
 def to_event(item: object) -> Event | None:
-    """What a source yielded as an event; `None` for empty text, which says nothing.
+    """What a source yielded as an event; `None` for what says nothing: empty text, and a frame without data.
+
+    Frames come as a dict with some of the keys `data`, `event`, `id`, `retry` and `comment`, or as an object with these
+    attributes, as sse-starlette and FastAPI have them. Such a frame becomes `Data` by the name of its event, `message`
+    if it has none. The rest of it is left out: the numbers of a log are its ids, and a stream sends its own comments.
 
     Raises:
         SourceInvalidError: It is no event, or one that only the runtime may write.
     """
     if isinstance(item, str):
         return events.TextDelta(item) if item else None
-    return check_event(_data(cast("dict[str, Any]", item)) if isinstance(item, dict) else item)
+    if isinstance(item, msgspec.Struct):
+        return check_event(item)
+    data = _data(cast("dict[str, Any]", item)) if isinstance(item, dict) else _frame_data(item)
+    return None if data is None else check_event(data)
 
 
 def check_event(item: object) -> Event:
@@ -145,10 +162,37 @@ def check_event(item: object) -> Event:
     return cast("Event", item)
 
 
-def _data(item: dict[str, Any]) -> events.Data:
-    if item.keys() != {"event", "data"} or not isinstance(item["event"], str):
+def _data(item: dict[str, Any]) -> events.Data | None:
+    name = item.get("event")
+    if not item or not item.keys() <= _FRAME_KEYS or not isinstance(name, str | None):
         raise SourceInvalidError("dict", _EXPECTED_ITEM)
-    return events.Data(item["event"], item["data"])
+    return events.Data(name or _UNNAMED, item["data"]) if "data" in item else None
+
+
+def _frame_data(item: object) -> events.Data | None:
+    """What the frame object of another library says.
+
+    FastAPI's writes `data` as JSON, text in quotes, unless it is `raw_data`; anybody else's writes text as it is.
+
+    Raises:
+        SourceInvalidError: It is no such object.
+    """
+    if isinstance(item, bytes | bytearray | memoryview):
+        raise SourceInvalidError(type(item).__name__, _EXPECTED_TEXT)
+    if not all(hasattr(item, name) for name in _FRAME_ATTRIBUTES):
+        raise SourceInvalidError(type(item).__name__, _EXPECTED_ITEM)
+    frame = cast("Any", item)
+    name, data = frame.event or _UNNAMED, frame.data
+    if hasattr(item, "raw_data"):
+        data = frame.raw_data if frame.raw_data is not None else _written_as_json(data)
+    return None if data is None else events.Data(name, data)
+
+
+def _written_as_json(data: Any) -> Any:  # noqa: ANN401  any JSON value
+    """Text in its quotes, a pydantic model as the object it stands for, and any other value as it is."""
+    if isinstance(data, str):
+        return msgspec.json.encode(data).decode()
+    return data.model_dump(mode="json") if hasattr(data, "model_dump") else data
 
 
 def _is_name(name: object) -> bool:

@@ -220,6 +220,13 @@ class RunStore(Protocol):
         """
         ...
 
+    async def latest(self, thread: str, *, owner: str | None) -> str | None:
+        """The id of the run that began last in an owner's thread (`None`: in one of nobody's), open or final.
+
+        Nothing if that run is gone; an older one may be found then, and need not be.
+        """
+        ...
+
     async def purge(self, run_id: str) -> None:
         """Remove a run and everything that points to it; unknown runs are no error."""
         ...

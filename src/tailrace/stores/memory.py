@@ -213,6 +213,12 @@ class MemoryStore:
         ]
         return found[: -limit - 1 : -1]
 
+    async def latest(self, thread: str, *, owner: str | None) -> str | None:
+        """See `RunStore.latest`."""
+        self._expire()
+        newest_first = reversed(self._logs.items())
+        return next((run_id for run_id, log in newest_first if (log.owner, log.thread) == (owner, thread)), None)
+
     async def purge(self, run_id: str) -> None:
         """See `RunStore.purge`."""
         self._remove(run_id)

@@ -30,6 +30,7 @@ Operation: TypeAlias = Literal[
     "read",
     "signal",
     "active",
+    "latest",
     "purge",
 ]
 
@@ -305,6 +306,10 @@ class FaultyStore:
     async def active(self, *, owner: str | None = None, thread: str | None = None, limit: int = 100) -> Sequence[str]:
         """See `RunStore.active`. A run whose final state is hidden may be missing: the index is the inner store's."""
         return await self._call("active", lambda: self.inner.active(owner=owner, thread=thread, limit=limit))
+
+    async def latest(self, thread: str, *, owner: str | None) -> str | None:
+        """See `RunStore.latest`."""
+        return await self._call("latest", lambda: self.inner.latest(thread, owner=owner))
 
     async def purge(self, run_id: str) -> None:
         """See `RunStore.purge`."""

@@ -3,6 +3,8 @@
 On a cluster they are not where the runs are, so they are written after them and may be wrong. Whoever reads them looks
 at the runs too, and takes out what is open no more. A set lives as long after its last change as an open run after its
 last write, and a long run is put into its sets again whenever its own time to live is renewed.
+
+Beside them the newest run of each owner's thread is named, for as long as it is kept.
 """
 
 import asyncio
@@ -20,6 +22,10 @@ _RENEWALS: Final = 4
 #: Ids looked at in one go, and old ones looked at beside them, only to take out what is gone.
 _PAGE: Final = 100
 _OLDEST: Final = 8
+
+#: A run's end must not touch the name of a newer one.
+#: KEYS name  ARGV run_id ms
+_EXPIRE_IF: Final = b"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
 
 
 class Place(NamedTuple):
@@ -50,18 +56,31 @@ class Index:
         commands: list[Command] = []
         for key in self._sets(place):
             commands += ((b"ZADD", key, made, run_id.encode()), (b"PEXPIRE", key, self._live_ms))
+        if place.thread is not None:
+            key = self._keys.latest(place.thread, owner=place.owner)
+            # Only when it begins a run takes the place of the one before.
+            unless = () if run_id not in self._renew_at else (b"NX",)
+            commands.append((b"SET", key, run_id.encode(), *unless, b"PX", self._live_ms))
+            commands.append((b"PEXPIRE", key, self._live_ms))
         loop = asyncio.get_running_loop()
+        self._renew_at.setdefault(run_id, 0.0)
 
         def done(answer: "asyncio.Future[list[Reply]]") -> None:
-            if not answer.cancelled() and not any(isinstance(reply, Exception) for reply in answer.result()):
+            if answer.cancelled() or any(isinstance(reply, Exception) for reply in answer.result()):
+                self.forget(run_id)
+            else:
                 self._renew_at[run_id] = loop.time() + self._renewal_seconds
 
         self._wire.post(commands).add_done_callback(done)
 
-    def remove(self, run_id: str, place: Place) -> None:
-        """Take a run out of its sets. Does not wait: if it fails, a reader does it."""
+    def remove(self, run_id: str, place: Place, *, kept_ms: bytes) -> None:
+        """Take a run, which is kept for so long, out of its sets. Does not wait: if it fails, a reader does it."""
         self.forget(run_id)
-        self._wire.post([(b"ZREM", key, run_id.encode()) for key in self._sets(place)])
+        commands: list[Command] = [(b"ZREM", key, run_id.encode()) for key in self._sets(place)]
+        if place.thread is not None:
+            key = self._keys.latest(place.thread, owner=place.owner)
+            commands.append((b"EVAL", _EXPIRE_IF, b"1", key, run_id.encode(), kept_ms))
+        self._wire.post(commands)
 
     def forget(self, run_id: str) -> None:
         """The run is not written here any more."""
@@ -97,6 +116,18 @@ class Index:
             found += [run_id.decode() for run_id, place in kept if _is_of(place, owner, thread)]
             start += len(kept)
         return found[:limit]
+
+    async def latest(self, thread: str, *, owner: str | None) -> str | None:
+        """See `RunStore.latest`.
+
+        Raises:
+            StoreUnavailableError: No answer.
+        """
+        (run_id,) = await self._wire.ask([(b"GET", self._keys.latest(thread, owner=owner))])
+        if run_id is None:
+            return None
+        (state,) = await self._wire.ask([(b"HGET", self._keys.run(run_id.decode()).m, b"state")])
+        return None if state is None else run_id.decode()
 
     async def _open_places(self, key: bytes, run_ids: set[bytes]) -> dict[bytes, Place]:
         """Of those that are open: whose they are. The others are taken out of the set."""

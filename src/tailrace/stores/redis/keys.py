@@ -38,6 +38,11 @@ class Keys:
             return f"{self._prefix}:open:owner:{owner}".encode()
         return f"{self._prefix}:open:all".encode()
 
+    def latest(self, thread: str, *, owner: str | None) -> bytes:
+        """Names the newest run of an owner's thread."""
+        whose = packed(owner)
+        return b"%b:latest:%d:%b:%b" % (self._prefix.encode(), len(whose), whose, thread.encode())
+
 
 def packed(text: str | None) -> bytes:
     """A text that may be missing, kept apart from an empty one."""

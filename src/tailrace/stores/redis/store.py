@@ -223,7 +223,7 @@ class RedisStore:
             owner, thread, made = rest
             place = Place(unpacked(owner), unpacked(thread))
             if write.final != OPEN:
-                self._index.remove(run_id, place)
+                self._index.remove(run_id, place, kept_ms=self._retention_ms)
             elif self._index.is_due(run_id, now):
                 self._index.put(run_id, place, made or b"0")
         return Ack(int(last or 0), _text(cancel))
@@ -249,7 +249,7 @@ class RedisStore:
         )
         (sealed,) = await self._wire.ask([command], run_id=seen.run_id)
         if sealed:
-            self._index.remove(seen.run_id, Place(seen.owner, seen.thread))
+            self._index.remove(seen.run_id, Place(seen.owner, seen.thread), kept_ms=self._retention_ms)
         return bool(sealed)
 
     async def compact(self, run_id: str, block: bytes) -> bool:
@@ -283,7 +283,7 @@ class RedisStore:
         scripts = await self._wire.ready()
         (place,) = await self._wire.ask([scripts.purge.call(*self._keys.run(run_id))], run_id=run_id)
         owner, thread = cast("list[bytes | None]", place)
-        self._index.remove(run_id, Place(unpacked(owner), unpacked(thread)))
+        self._index.remove(run_id, Place(unpacked(owner), unpacked(thread)), kept_ms=b"0")
 
     # Reading ---------------------------------------------------------------------------------------------------------
 
@@ -340,6 +340,14 @@ class RedisStore:
             StoreUnavailableError: No answer.
         """
         return await self._index.active(owner, thread, limit)
+
+    async def latest(self, thread: str, *, owner: str | None) -> str | None:
+        """See `RunStore.latest`.
+
+        Raises:
+            StoreUnavailableError: No answer.
+        """
+        return await self._index.latest(thread, owner=owner)
 
     # Hints and signals -----------------------------------------------------------------------------------------------
 

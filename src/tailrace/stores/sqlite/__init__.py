@@ -310,6 +310,10 @@ class SqliteStore:
             lambda db: table.active(db, owner=owner, thread=thread, limit=limit, now_ms=self._time_ms())
         )
 
+    async def latest(self, thread: str, *, owner: str | None) -> str | None:
+        """See `RunStore.latest`."""
+        return await self._reader.do(lambda db: table.latest(db, owner=owner, thread=thread, now_ms=self._time_ms()))
+
     def _alive(self, db: sqlite3.Connection, run_id: str) -> RunRow | None:
         run = table.find(db, run_id)
         return None if run is None or run.expires_ms <= self._time_ms() else run

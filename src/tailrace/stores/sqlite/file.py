@@ -51,6 +51,7 @@ _SCHEMA = (
     """,
     "CREATE INDEX open_by_owner ON run (owner) WHERE state = 0",
     "CREATE INDEX open_by_thread ON run (thread) WHERE state = 0",
+    "CREATE INDEX run_by_thread ON run (thread) WHERE thread IS NOT NULL",
     """
     CREATE TABLE log (
         g INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -22,6 +22,7 @@ __all__ = [
     "drop_expired",
     "end",
     "find",
+    "latest",
     "notify",
     "purge",
     "records",
@@ -63,6 +64,10 @@ _ACTIVE = {
         "SELECT run_id FROM run INDEXED BY open_by_thread WHERE state = 0 AND thread = :thread AND owner = :owner"
     ),
 }
+_LATEST = """
+    SELECT run_id FROM run INDEXED BY run_by_thread
+    WHERE thread = :thread AND owner IS :owner AND expires_ms > :now ORDER BY id DESC LIMIT 1
+"""
 _NEWEST_FIRST = " AND expires_ms > :now ORDER BY id DESC LIMIT :limit"
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -196,3 +201,9 @@ def active(db: sqlite3.Connection, *, owner: str | None, thread: str | None, lim
     query = _ACTIVE[owner is not None, thread is not None] + _NEWEST_FIRST
     found = db.execute(query, {"owner": owner, "thread": thread, "limit": limit, "now": now_ms})
     return [run_id for (run_id,) in found]
+
+
+def latest(db: sqlite3.Connection, *, owner: str | None, thread: str, now_ms: int) -> str | None:
+    """The id of the newest run of an owner's thread."""
+    row = db.execute(_LATEST, {"owner": owner, "thread": thread, "now": now_ms}).fetchone()
+    return None if row is None else row[0]

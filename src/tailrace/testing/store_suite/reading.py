@@ -128,6 +128,25 @@ class ReadingSuite(OpeningSuite):
             assert await store.active(owner="") == ["empty"]
             assert await store.active(thread="") == ["empty"]
 
+    async def test_the_run_that_began_last_in_a_thread_is_found_open_or_final(self) -> None:
+        async with self._open() as store:
+            assert await store.latest("t", owner="ada") is None
+            first, second = await begin(store, "run-1"), await begin(store, "run-2")
+            for run_id, owner, thread in (("run-3", "eve", "t"), ("run-4", "ada", "u"), ("run-5", None, "t")):
+                await store.create(run_id, owner=owner, thread=thread, fingerprint=b"")
+
+            await append(store, first, 1, b"later than the second")
+            assert await store.latest("t", owner="ada") == "run-2"
+            await append(store, second, 1, b"end", final=DONE)
+            await append(store, first, 2, b"end", final=DONE)
+
+            assert await store.latest("t", owner="ada") == "run-2"
+            assert await store.latest("t", owner="eve") == "run-3"
+            assert await store.latest("t", owner=None) == "run-5"
+            assert await store.latest("t", owner="nobody") is None
+            await store.purge("run-2")
+            assert await store.latest("t", owner="ada") in {None, "run-1"}
+
     async def test_a_final_run_is_not_active(self) -> None:
         async with self._open() as store:
             lease = await begin(store)
