@@ -27,7 +27,7 @@ class TcpProxy:
         self._tasks = set[asyncio.Task[None]]()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -50,21 +50,24 @@ class TcpProxy:
             for task in self._tasks:
                 task.cancel()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of its own: one that the server makes complains when it is cancelled.
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        try:
-            with contextlib.suppress(ConnectionError):
+        task.add_done_callback(self._tasks.discard)
+        # It may be cut before it has begun.
+        task.add_done_callback(lambda _: writer.close())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            try:
                 async with asyncio.TaskGroup() as tasks:
                     asking = tasks.create_task(self._ask(reader, server_writer))
                     await self._answer(server_reader, writer)
                     asking.cancel()
-        finally:
-            for each in (writer, server_writer):
-                each.close()
-            self._tasks.discard(task)
+            finally:
+                server_writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_BYTES):

@@ -106,6 +106,7 @@ class ToolPart(_Reduced, kw_only=True, tag="tool"):
     name: str | None = None
     state: Literal["started", "ready", "running", "done", "error"]
     title: str | None = None
+    executor: Literal["server", "client", "provider"] | None = None
     args: str = ""
     input: Any = None
     output: Any = None
@@ -153,6 +154,7 @@ class Reduced(_Reduced):
     """A run as it stands after entry `seq`.
 
     Attributes:
+        started_at_ms: When it began, in Unix milliseconds.
         state: The newest state snapshot.
         state_patches: The operations of all state deltas since then, in order.
         data: Application data: under its name a list of what came without an id, under `name#id` the newest with it.
@@ -162,6 +164,7 @@ class Reduced(_Reduced):
     run_id: str | None = None
     thread_id: str | None = None
     seq: int = 0
+    started_at_ms: int | None = None
     status: RunStatus = "running"
     model: str | None = None
     finish_reason: str | None = None
@@ -247,6 +250,8 @@ class _Reducer:
 
     def add(self, entry: Entry) -> None:
         self.run.seq = max(self.run.seq, entry.seq)
+        if isinstance(entry.event, events.RunStarted):
+            self.run.started_at_ms = entry.at_ms
         handle = _HANDLERS.get(type(entry.event))
         if handle is not None:
             handle(self, entry.event)
@@ -346,7 +351,7 @@ class _Reducer:
 
     def tool_started(self, event: events.ToolStarted) -> None:
         call = self._call(event.call_id, event.message_id)
-        call.name, call.title = event.name, event.title
+        call.name, call.title, call.executor = event.name, event.title, event.executor
 
     def tool_args_delta(self, event: events.ToolArgsDelta) -> None:
         self._append(self._call(event.call_id), event.delta)

@@ -110,6 +110,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "tailrace": _check_tailrace,
     "pip": _check_pip,
     "cd": _check_nothing,
+    "gunicorn": _check_nothing,
     "mkdir": _check_nothing,
     "pytest": _check_nothing,
     "python3": _check_nothing,

@@ -12,6 +12,7 @@ from types import FunctionType, TracebackType
 from typing import Any, Self
 
 import pytest
+from flask import Flask
 from starlette.types import ASGIApp
 
 from tailrace import Tailrace
@@ -20,6 +21,7 @@ from tailrace.chat.app import create_app
 from tailrace.testing import AsgiClient
 from tests.docs.commands import CHECKS, commands, curl, shows
 from tests.docs.pages import PAGES, Block, blocks
+from tests.docs.wsgi import as_asgi
 
 _FRAGMENT = str(Path(__file__).with_name("fragment.py"))
 _RUN_ID = re.compile(r'(?:/runs/|"run_id":")([a-z2-7]{26})')
@@ -66,7 +68,8 @@ class Reader:
         for test in [value for name, value in names.items() if name.startswith("test_")]:
             await _finished(test())
         if "app" in names:
-            await self._serve(names["app"])
+            app = names["app"]
+            await self._serve(as_asgi(app) if isinstance(app, Flask) else app)
 
     async def _command(self, block: Block) -> None:
         """Give each command; the output is that of the last."""

@@ -44,6 +44,11 @@ class Program:
         """Whether it runs."""
         return self._process is not None
 
+    @property
+    def output(self) -> str:
+        """What it said so far."""
+        return self._output
+
     def start(self) -> None:
         """Start it, with nothing said yet."""
         assert not self.alive

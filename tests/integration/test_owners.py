@@ -52,6 +52,7 @@ def ask_every_route(server: AppServer, run_url: str, headers: dict[str, str]) ->
         fetch(server.port, "GET", f"{run_url}/events", headers),
         fetch(server.port, "GET", f"{run_url}/events/?dialect=tokens", headers),
         fetch(server.port, "GET", f"{run_url}/events", {**headers, "last-event-id": "1"}),
+        fetch(server.port, "GET", f"{run_url}/log", headers),
         fetch(server.port, "POST", f"{run_url}/cancel", headers),
     ]
 

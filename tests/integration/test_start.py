@@ -392,7 +392,7 @@ def test_who_prefers_not_to_wait_is_told_where_the_run_is(serve: Serve) -> None:
 
     reply = fetch(server.port, "POST", "/chat", {"prefer": "wait=5, respond-async"})
     gate.open()
-    log = fetch(server.port, "GET", reply.json()["events_url"])
+    log = fetch(server.port, "GET", str(reply.json()["events_url"]))
 
     assert (reply.status, reply.head["preference-applied"]) == (202, "respond-async")
     assert reply.head["location"] == f"/runs/{reply.json()['run_id']}/events?dialect=tokens"
@@ -400,6 +400,22 @@ def test_who_prefers_not_to_wait_is_told_where_the_run_is(serve: Serve) -> None:
 
 
 # Refusals ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dialect_that_cannot_be_spoken_so_starts_nothing(serve: Serve) -> None:
+    tail = Tailrace()
+    source = OpenedStream()
+
+    async def chat(_: Request) -> Response:
+        return tail.stream(source, dialect="ai-sdk", dialect_options={"sdk_version": 4})
+
+    server = serve(Starlette(routes=[Route("/chat", chat, methods=["POST"])]))
+
+    reply = fetch(server.port, "POST", "/chat")
+
+    assert (reply.status, reply.error_code) == (400, "option_invalid")
+    assert server.evaluate(lambda: tail.live_count) == 0
+    assert source.closed
 
 
 def test_a_server_that_drains_refuses_to_start_and_goes_on_serving_what_it_has(serve: Serve) -> None:

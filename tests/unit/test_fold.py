@@ -31,7 +31,7 @@ def message(*parts: dict[str, Any], **fields: str) -> dict[str, Any]:
 EFFECTS: list[tuple[Event, dict[str, Any]]] = [
     (
         events.RunStarted(run_id="r", thread_id="t", model="m"),
-        {"run_id": "r", "thread_id": "t", "model": "m"},
+        {"run_id": "r", "thread_id": "t", "model": "m", "started_at_ms": 1_001},
     ),
     (
         events.RunCompleted(finish_reason="length", result=[1]),

@@ -1,4 +1,4 @@
-"""The chat server: an agent behind `POST /chat`, its runs under `/runs`, and the console page.
+"""The chat server: one agent behind `POST /chat` and behind the protocols of others, its runs, and the console page.
 
 Built on public names only, as an application of a user would be.
 """
@@ -21,6 +21,7 @@ from tailrace import Tailrace
 from tailrace.errors import DialectNotFoundError
 from tailrace.web.body import read_json
 from tailrace.web.errors import RequestInvalidError
+from tailrace.web.mounts.contract import AgentRequest
 
 __all__ = ["AgentLike", "ChatRequest", "create_app"]
 
@@ -45,7 +46,7 @@ def create_app(agent: AgentLike, tail: Tailrace) -> Starlette:
 
     Args:
         agent: Called with each message; what it returns is streamed.
-        tail: The runs; this installs it under `/runs`.
+        tail: The runs; this installs it under `/runs`, and the protocols where their clients expect them.
     """
     chat = _Chat(agent, tail)
     console = _Page(files("tailrace.chat").joinpath("console.html").read_text(encoding="utf-8"))
@@ -59,6 +60,8 @@ def create_app(agent: AgentLike, tail: Tailrace) -> Starlette:
         ]
     )
     tail.install(app, "/runs")
+    for surface in (tail.ai_sdk(chat.answer), tail.ag_ui(chat.answer), tail.openai(chat.answer)):
+        surface.install(app)
     return app
 
 
@@ -82,6 +85,10 @@ class _Chat:
             return _refusal(error.status, error.code, str(error))
         except DialectNotFoundError as error:
             return _refusal(400, error.code, str(error))
+
+    def answer(self, request: AgentRequest) -> Any:  # noqa: ANN401  whatever the agent returns
+        """The agent's source for a request of another protocol."""
+        return self._agent(request.text)
 
     async def alive(self, _: Request) -> Response:
         """`GET /healthz`: the process answers."""

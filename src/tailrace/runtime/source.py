@@ -1,10 +1,10 @@
 """Anything into events: the only place that knows what a source may be and what it may yield.
 
 A source is an (async) iterator, an (async) iterable such as a provider's stream, or a callable without arguments that
-returns one, directly or as an awaitable. It yields `str` (text), events, `{"event": name, "data": value}`, or what other
-SSE libraries take; anything else ends the run with a message that names its type. A callable is called in the event
-loop, and only if its run is the one that starts; blocking work belongs inside a sync generator, which runs on a thread
-of its own.
+returns one, directly or as an awaitable. It yields `str` (text), events, `{"event": name, "data": value}`, or frames as
+other SSE libraries take them; anything else ends the run with a message that names its type. A callable is called in
+the event loop, and only if its run is the one that starts; blocking work belongs inside a sync generator, which runs on
+a thread of its own.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ _EXPECTED_ITEM = 'str, an event of tailrace.events, or {"event": name, "data": v
 _EXPECTED_TEXT = (
     'str, or {"event": name, "data": value}: decode bytes, and leave "data: " and blank lines to the stream'
 )
-_EVENT_TYPES = get_args(Event)
+_EVENT_TYPES: frozenset[type] = frozenset(get_args(Event))
 #: Only the runtime knows when these are true.
-_RUNTIME_ONLY = (events.RunStarted, events.RunCancelled, events.RunInterrupted)
+_RUNTIME_ONLY: frozenset[type] = frozenset({events.RunStarted, events.RunCancelled, events.RunInterrupted})
 #: How long a source that was not used may take to close.
 _UNUSED_SECONDS = 5.0
 #: The fields of a frame as other SSE libraries spell them, in a dict or on an object.
@@ -153,9 +153,9 @@ def check_event(item: object) -> Event:
     Raises:
         SourceInvalidError: It is no event, one that only the runtime may write, or data whose name cannot be sent.
     """
-    if not isinstance(item, _EVENT_TYPES):
+    if type(item) not in _EVENT_TYPES:
         raise SourceInvalidError(type(item).__name__, _EXPECTED_ITEM)
-    if isinstance(item, _RUNTIME_ONLY):
+    if type(item) in _RUNTIME_ONLY:
         raise SourceInvalidError(type(item).__name__, "an event that a source may yield")
     if isinstance(item, events.Data) and not _is_name(item.name):
         raise SourceInvalidError("an event name", "a name of letters, digits, '_', '.', ':' and '-', at most 64")
@@ -177,7 +177,7 @@ def _frame_data(item: object) -> events.Data | None:
     Raises:
         SourceInvalidError: It is no such object.
     """
-    if isinstance(item, bytes | bytearray | memoryview):
+    if isinstance(item, bytes | bytearray):
         raise SourceInvalidError(type(item).__name__, _EXPECTED_TEXT)
     if not all(hasattr(item, name) for name in _FRAME_ATTRIBUTES):
         raise SourceInvalidError(type(item).__name__, _EXPECTED_ITEM)

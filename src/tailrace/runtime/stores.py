@@ -3,7 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from tailrace.errors import StoreSetupError
@@ -13,15 +13,34 @@ from tailrace.stores.memory import MemoryStore
 
 __all__ = ["open_store"]
 
-_Opener: TypeAlias = Callable[[str, Clock, float], RunStore]
+
+class _Terms(NamedTuple):
+    """What is not in the URL; see `open_store`."""
+
+    clock: Clock
+    retention_seconds: float
+    live_seconds: float
+    prefix: str
+
+
+_Opener: TypeAlias = Callable[[str, _Terms], RunStore]
 
 #: Anything else before `://` is no scheme, and may be a password.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.IGNORECASE)
 _SQLITE_FORM = "sqlite:///runs.db is a path from here, sqlite:////var/lib/app/runs.db one from the root"
 
 
-def open_store(url: str, *, clock: Clock, retention_seconds: float) -> RunStore:
+def open_store(
+    url: str, *, clock: Clock, retention_seconds: float, live_seconds: float = 3_600, prefix: str = "tr"
+) -> RunStore:
     """The store that `url` names: `memory://`, `sqlite:///path`, or `redis://…`, `rediss://…` for TLS.
+
+    Args:
+        url: Such a URL.
+        clock: Tells the time.
+        retention_seconds: How long a final log can be read.
+        live_seconds: How long an open log is kept to which nothing is written, where that is bounded.
+        prefix: What tells logs of one kind from others that are kept in the same place, where that can be.
 
     Raises:
         StoreSetupError: There is no such kind, its extra is not installed, or the rest of the URL cannot be used.
@@ -34,17 +53,22 @@ def open_store(url: str, *, clock: Clock, retention_seconds: float) -> RunStore:
             raise StoreSetupError(f"the URL of a log store begins with one of {known}")
         # The rest of the URL may hold a password.
         raise StoreSetupError(f"no log store for {scheme!r} (known: {known})")
-    return opener(url, clock, retention_seconds)
+    return opener(url, _Terms(clock, retention_seconds, live_seconds, prefix))
 
 
-def _memory(_: str, clock: Clock, retention_seconds: float) -> RunStore:
-    return MemoryStore(monotonic=clock.monotonic, retention_seconds=retention_seconds)
+def _memory(_: str, terms: _Terms) -> RunStore:
+    return MemoryStore(monotonic=terms.clock.monotonic, retention_seconds=terms.retention_seconds)
 
 
-def _sqlite(url: str, clock: Clock, retention_seconds: float) -> RunStore:
+def _sqlite(url: str, terms: _Terms) -> RunStore:
     from tailrace.stores.sqlite import SqliteStore
 
-    return SqliteStore(_sqlite_path(url), retention_seconds=retention_seconds, time_ms=clock.time_ms)
+    return SqliteStore(
+        _sqlite_path(url),
+        retention_seconds=terms.retention_seconds,
+        live_seconds=terms.live_seconds,
+        time_ms=terms.clock.time_ms,
+    )
 
 
 def _sqlite_path(url: str) -> str:
@@ -67,12 +91,14 @@ def _sqlite_path(url: str) -> str:
     return path
 
 
-def _redis(url: str, _: Clock, retention_seconds: float) -> RunStore:
+def _redis(url: str, terms: _Terms) -> RunStore:
     if importlib.util.find_spec("redis") is None:
         raise StoreSetupError("a Redis store needs its extra: pip install 'tailrace[redis]'")
     from tailrace.stores.redis import RedisStore
 
-    return RedisStore(url, retention_seconds=retention_seconds)
+    return RedisStore(
+        url, retention_seconds=terms.retention_seconds, live_seconds=terms.live_seconds, prefix=terms.prefix
+    )
 
 
 _OPENERS: dict[str, _Opener] = {"memory": _memory, "sqlite": _sqlite, "redis": _redis, "rediss": _redis}

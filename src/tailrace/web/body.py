@@ -1,4 +1,4 @@
-"""The JSON body of a request, as far as its size and shape allow."""
+"""The body of a request, as far as its size and shape allow."""
 
 from typing import TypeVar
 
@@ -7,9 +7,23 @@ from starlette.requests import Request
 
 from tailrace.web.errors import RequestInvalidError
 
-__all__ = ["read_json"]
+__all__ = ["read_bytes", "read_json"]
 
 _T = TypeVar("_T")
+
+
+async def read_bytes(request: Request, *, limit_bytes: int) -> bytes:
+    """The body as it is, read here, and once.
+
+    Raises:
+        RequestInvalidError: It is longer than `limit_bytes` (413); the rest is not read.
+    """
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw.extend(chunk)
+        if len(raw) > limit_bytes:
+            raise RequestInvalidError(f"The body is larger than {limit_bytes} bytes.", status=413)
+    return bytes(raw)
 
 
 async def read_json(request: Request, shape: type[_T], *, limit_bytes: int) -> _T:
@@ -26,11 +40,7 @@ async def read_json(request: Request, shape: type[_T], *, limit_bytes: int) -> _
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         # A page of another origin can send any other type without being asked.
         raise RequestInvalidError("The body must be application/json.", status=415)
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw.extend(chunk)
-        if len(raw) > limit_bytes:
-            raise RequestInvalidError(f"The body is larger than {limit_bytes} bytes.", status=413)
+    raw = await read_bytes(request, limit_bytes=limit_bytes)
     try:
         return msgspec.json.decode(raw, type=shape)
     except msgspec.ValidationError as error:

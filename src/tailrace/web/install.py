@@ -12,18 +12,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tailrace.web.openapi import stream_responses
+
 __all__ = ["RouteRow", "add_routes", "starlette_routes"]
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class RouteRow(NamedTuple):
-    """One route: `path` is below where the routes are installed."""
+    """One route: `path` is below where the routes are installed; `dialects` are those it may stream in."""
 
     path: str
     method: str
     endpoint: Endpoint
     summary: str
+    dialects: Sequence[str] | None = None
 
 
 def starlette_routes(table: Iterable[RouteRow], prefix: str) -> list[Route]:
@@ -71,6 +74,7 @@ def _fastapi_router(router: Any, table: Iterable[RouteRow], path: str) -> Any:  
                     summary=row.summary,
                     include_in_schema=index > 0 and method == row.method,
                     response_model=None,
+                    responses=None if row.dialects is None else stream_responses(*row.dialects),
                 )
     return router
 

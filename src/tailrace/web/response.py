@@ -1,7 +1,11 @@
-"""The responses a handler returns: `RunResponse`, which starts or finds a run, and `EventStream`, which has no log."""
+"""The responses a handler returns.
+
+`RunResponse` starts a run or finds it, `ResumeResponse` only finds, and `EventStream` has no log.
+"""
 
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tailrace.errors import CursorInvalidError, TailraceError
+from tailrace.errors import CursorInvalidError, RunNotFoundError, TailraceError
 from tailrace.runtime.keys import check_run_id, fingerprint_of, new_run_id
 from tailrace.runtime.source import SourceLike, check_source, discard
 from tailrace.runtime.supervisor import Order
@@ -28,7 +32,7 @@ from tailrace.web.writer import AsgiWriter
 from tailrace.wire.cursor import START, Cursor
 from tailrace.wire.dialects.registry import get_dialect
 
-__all__ = ["EventStream", "RunResponse", "StartOptions"]
+__all__ = ["EventStream", "ResumeResponse", "RunResponse", "StartOptions"]
 
 _logger = logging.getLogger("tailrace")
 _EARLY_SECONDS = 0.5
@@ -68,31 +72,19 @@ class _LazyResponse(Response):
         self.raw_headers = []
 
 
-class RunResponse(_LazyResponse):
-    """Starts a run for a request, or finds the one that the request means, and reads it to the client.
+class _ReaderResponse(_LazyResponse, ABC):
+    """Reads a run to the client, in the way that the request asks for."""
 
-    Nothing is started before the response is called. If the client leaves, the run goes on.
-    """
-
-    def __init__(self, tail: RunService, source: SourceLike, *, dialect: str, options: StartOptions) -> None:
-        """Made by `Tailrace.stream`.
-
-        Raises:
-            SourceInvalidError: The source can never be one.
-            DialectNotFoundError: There is no such dialect.
-        """
+    def __init__(self, tail: RunService, *, dialect: str, options: StartOptions) -> None:
         super().__init__()
-        check_source(source)
         self._dialect = get_dialect(dialect)
         self._tail = tail
-        self._source = source
         self._options = options
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request; see `Tailrace.stream` for what it can be."""
         request = Request(scope, receive)
         if request.method == "HEAD":
-            await discard(self._source)
             await _send_head(send, stream_headers(self._dialect.headers, self.raw_headers))
             return
         try:
@@ -119,13 +111,85 @@ class RunResponse(_LazyResponse):
         if self._options.hold:
             await reader.ended()
 
+    @abstractmethod
     async def _reader(self, request: Request) -> RunReader:
         """Who asks, for which run, from where: then a reader that has its place."""
+
+    async def _owner(self, request: Request) -> str | None:
+        owner = self._options.owner
+        return await self._tail.owner(request) if owner is None else owner
+
+    async def _opened(self, request: Request, run_id: str, cursor: Cursor, *, early: bool) -> RunReader:
+        # The URL of a GET that starts runs, or finds the caller's, names none of them, so the ids have to.
+        ids: Literal["run", "seq"] = "run" if request.method == "GET" else "seq"
+        reader = RunReader(
+            self._tail,
+            request,
+            run_id,
+            cursor,
+            dialect=self._dialect,
+            options=self._options.dialect_options,
+            ids=ids,
+        )
+        try:
+            await reader.open(early=early)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+
+class ResumeResponse(_ReaderResponse):
+    """Reads a run that the application names, unless the client has its place in another; starts none."""
+
+    def __init__(self, tail: RunService, run_id: str | None, *, dialect: str, options: StartOptions) -> None:
+        """Made by `Tailrace.resume`.
+
+        Raises:
+            DialectNotFoundError: There is no such dialect.
+        """
+        super().__init__(tail, dialect=dialect, options=options)
+        self._run_id = run_id
+
+    async def _reader(self, request: Request) -> RunReader:
+        owner = await self._owner(request)
+        cursor = read_cursor(request) or START
+        run_id = cursor.run_id or self._run_id
+        if run_id is None:
+            raise RunNotFoundError("")
+        await self._tail.authorize(run_id, owner, after=cursor.seq)
+        return await self._opened(request, run_id, cursor, early=False)
+
+
+class RunResponse(_ReaderResponse):
+    """Starts a run for a request, or finds the one that the request means, and reads it to the client.
+
+    Nothing is started before the response is called. If the client leaves, the run goes on.
+    """
+
+    def __init__(self, tail: RunService, source: SourceLike, *, dialect: str, options: StartOptions) -> None:
+        """Made by `Tailrace.stream`.
+
+        Raises:
+            SourceInvalidError: The source can never be one.
+            DialectNotFoundError: There is no such dialect.
+        """
+        super().__init__(tail, dialect=dialect, options=options)
+        check_source(source)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request; see `Tailrace.stream` for what it can be."""
+        if scope["method"] == "HEAD":
+            await discard(self._source)
+        await super().__call__(scope, receive, send)
+
+    async def _reader(self, request: Request) -> RunReader:
         unused = True
         try:
-            owner = self._options.owner
-            if owner is None:
-                owner = await self._tail.owner(request)
+            # Before anything is started: that the dialect can be spoken as it is asked for.
+            self._dialect.encoder(run_id="", **dict[str, Any](self._options.dialect_options))
+            owner = await self._owner(request)
             cursor = read_cursor(request)
             key = self._options.key or request.headers.get("idempotency-key")
             if cursor is None:
@@ -133,29 +197,10 @@ class RunResponse(_LazyResponse):
                 unused = False
             else:
                 run_id = await self._named(cursor, owner, key)
-            return await self._opened(request, run_id, cursor)
+            return await self._opened(request, run_id, cursor or START, early=cursor is None)
         finally:
             if unused:
                 await discard(self._source)
-
-    async def _opened(self, request: Request, run_id: str, cursor: Cursor | None) -> RunReader:
-        # The URL of a GET that starts runs names none of them, so the ids have to.
-        ids: Literal["run", "seq"] = "run" if request.method == "GET" else "seq"
-        reader = RunReader(
-            self._tail,
-            request,
-            run_id,
-            cursor or START,
-            dialect=self._dialect,
-            options=self._options.dialect_options,
-            ids=ids,
-        )
-        try:
-            await reader.open(early=cursor is None)
-        except BaseException:
-            reader.close()
-            raise
-        return reader
 
     async def _start(self, request: Request, owner: str | None, key: str | None) -> str:
         options = self._options

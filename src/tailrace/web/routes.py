@@ -10,6 +10,7 @@ from tailrace.runtime.run import RunInfo
 from tailrace.web.errors import error_response
 from tailrace.web.headers import RawHeaders, read_cursor, stream_headers
 from tailrace.web.install import RouteRow
+from tailrace.web.log import LogQuery, LogResponse, RunLog
 from tailrace.web.multiplex import FEED_RUNS, RunsEncoder, RunsFeed
 from tailrace.web.reader import ReaderResponse, RunReader
 from tailrace.web.service import RunService
@@ -36,9 +37,10 @@ class RunRoutes:
         """All routes."""
         return [
             RouteRow("/", "GET", self.list_active, "List the running runs of a thread"),
-            RouteRow("/feed", "GET", self.feed, "Several runs on one stream"),
+            RouteRow("/feed", "GET", self.feed, "Several runs on one stream", ("native",)),
             RouteRow("/{run_id}", "GET", self.inspect, "A run so far, reduced"),
-            RouteRow("/{run_id}/events", "GET", self.events, "A run's log as a stream"),
+            RouteRow("/{run_id}/events", "GET", self.events, "A run's log as a stream", ()),
+            RouteRow("/{run_id}/log", "GET", self.log, "A run's log by the Durable Streams protocol"),
             RouteRow("/{run_id}/cancel", "POST", self.cancel, "Ask a run to stop"),
         ]
 
@@ -98,6 +100,18 @@ class RunRoutes:
             return _come_back() if dialect.resumes else error_response(error, dialect)
         except TailraceError as error:
             return error_response(error, dialect)
+
+    async def log(self, request: Request) -> Response:
+        """`GET /{id}/log`: the log after `?offset=`, waiting for more with `?live=long-poll` or `?live=sse`."""
+        try:
+            query = LogQuery.parse(request)
+            owner = await self._tail.owner(request)
+            info = await self._tail.authorize(request.path_params["run_id"], owner, after=query.after or 0)
+        except TailraceError as error:
+            return error_response(error, native.DIALECT)
+        if request.method == "HEAD":
+            return RunLog.head(info)
+        return LogResponse(self._tail, request, RunLog(self._tail, info), query)
 
     async def cancel(self, request: Request) -> Response:
         """`POST /{id}/cancel`: `{"accepted"}`, false if the run had ended; the log tells when it has stopped."""

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -19,13 +19,25 @@ from tailrace.web.owners import OwnerOf, identify
 from tailrace.web.stream import Stream
 from tailrace.web.wheel import Wheel
 
-__all__ = ["RunService"]
+__all__ = ["Companion", "RunService"]
 
 _logger = logging.getLogger("tailrace")
 _RECONNECT_MS = 1_000
 #: Of a drain's time, the share in which streams that are told to go may still take what they were sent.
 _FLUSH_SHARE = 0.15
 _FLUSH_SECONDS = 1.0
+
+
+class Companion(Protocol):
+    """Something that has a store of its own."""
+
+    async def open(self) -> None:
+        """Connect; the runs' own store is open."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close it, opened or not."""
+        ...
 
 
 class RunService(Runs):
@@ -37,6 +49,7 @@ class RunService(Runs):
         early_seconds: How long a starting response waits for its first event.
         send_timeout_seconds: How long a reader may take nothing.
         wheel: Ticks for all open streams.
+        companions: What is opened and closed with the runs.
     """
 
     def __init__(  # noqa: PLR0913  the fixed constructor of the product
@@ -91,11 +104,13 @@ class RunService(Runs):
         self.early_seconds = early_seconds
         self.send_timeout_seconds = send_timeout_seconds
         self.wheel = Wheel(min(heartbeat_seconds, send_timeout_seconds))
+        self.companions: list[Companion] = []
         self._owner_of = owner
         self._path: str | None = None
         self._app: object = None
         self._streams: set[Stream[Any]] = set()
         self._streams_left: asyncio.Event | None = None
+        self._at_drain: set[Callable[[], None]] = set()
         self._warned: set[str] = set()
 
     @property
@@ -105,8 +120,8 @@ class RunService(Runs):
 
     @property
     def stream_count(self) -> int:
-        """Streams of runs that are open now."""
-        return len(self._streams)
+        """Readers that get, or wait for, what comes; streams of runs and others that may be sent away at any time."""
+        return len(self._streams) + len(self._at_drain)
 
     async def owner(self, request: Request) -> str | None:
         """Whose request it is.
@@ -155,11 +170,43 @@ class RunService(Runs):
             if not self._streams and self._streams_left is not None:
                 self._streams_left.set()
 
+    @contextmanager
+    def at_drain(self, leave: Callable[[], None]) -> Generator[None]:
+        """Have `leave` called when a drain begins: for readers that come back by themselves, wherever they are sent."""
+        self._at_drain.add(leave)
+        try:
+            yield
+        finally:
+            self._at_drain.discard(leave)
+
     def warn_once(self, message: str) -> None:
         """Log a warning the first time it is given."""
         if message not in self._warned:
             self._warned.add(message)
             _logger.warning(message)
+
+    async def open(self) -> None:
+        """See `Runs.open`; its companions too.
+
+        Raises:
+            StoreSetupError: A store cannot be used as it is set up.
+            StoreUnavailableError: A store gave no answer.
+        """
+        await super().open()
+        try:
+            for companion in self.companions:
+                await companion.open()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """See `Runs.aclose`; its companions too."""
+        try:
+            await super().aclose()
+        finally:
+            for companion in self.companions:
+                await companion.aclose()
 
     async def drain(self, seconds: float) -> None:
         """Refuse new runs, give every open stream its end, and return when all is done or `seconds` have passed.
@@ -171,6 +218,8 @@ class RunService(Runs):
         deadline = loop.time() + seconds
         self._streams_left = asyncio.Event()
         interrupt_feeds()
+        for leave in tuple(self._at_drain):
+            leave()
         if self.store.shared:
             for stream in tuple(self._streams):
                 if stream.resumes:

@@ -8,23 +8,26 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from tailrace.runtime.ledger import StreamLimits
 from tailrace.runtime.source import SourceLike
+from tailrace.stores.contract import RunStore
 from tailrace.web.install import add_routes, starlette_routes
+from tailrace.web.mounts.ag_ui import AgUiSurface
+from tailrace.web.mounts.ai_sdk import AiSdkSurface
+from tailrace.web.mounts.contract import Agent, History
+from tailrace.web.mounts.durable import DurableStreams
+from tailrace.web.mounts.openai import OpenAISurface
 from tailrace.web.negotiate import JsonWhen
-from tailrace.web.response import RunResponse, StartOptions
+from tailrace.web.response import ResumeResponse, RunResponse, StartOptions
 from tailrace.web.routes import RunRoutes
 from tailrace.web.service import RunService
 from tailrace.web.signals import SignalChain
-from tailrace.web.workers import is_one_of_several
+from tailrace.web.workers import NOT_SHARED, is_one_of_several
 
 __all__ = ["Tailrace"]
 
 #: What is left of a drain when a second signal comes: enough to end every run and to send every reader its end.
 _HURRY_SECONDS = 1.0
-_NOT_SHARED = (
-    "this is one of several workers, and its store is not shared with the others: a reader that comes back to another "
-    "one finds no run. Serve with one worker, or use a store that workers share, such as sqlite:/// or redis://"
-)
 
 
 class Tailrace(RunService):
@@ -102,6 +105,35 @@ class Tailrace(RunService):
         )
         return RunResponse(self, source, dialect=dialect, options=options)
 
+    def resume(
+        self,
+        run_id: str | None,
+        *,
+        owner: str | None = None,
+        dialect: str = "native",
+        json: JsonWhen = "accept",
+        dialect_options: Mapping[str, object] | None = None,
+    ) -> ResumeResponse:
+        """A response that reads a run that was started before, at a URL of yours that does not name it.
+
+        A client that returns with a `Last-Event-ID` reads on in the run that the id names, if it is the caller's, and
+        not in `run_id`: so what `run_id` is taken from, such as a cookie, serves the first request only. A GET that
+        has seen all of a run that has ended gets 204. No run is started: for `None`, a run that is unknown and
+        another's the answer is 404.
+
+        Args:
+            run_id: The run of whoever comes without a place, if there is one.
+            owner: Whose run it has to be; by default what the `owner` function says.
+            dialect: How events are written.
+            json: When to answer with one document; see `stream`.
+            dialect_options: What the dialect is spoken with.
+
+        Raises:
+            DialectNotFoundError: There is no such dialect.
+        """
+        options = StartOptions(owner=owner, json=json, dialect_options=dialect_options or {})
+        return ResumeResponse(self, run_id, dialect=dialect, options=options)
+
     # In an application -----------------------------------------------------------------------------------------------
 
     def install(self, app: Starlette, path: str, *, dependencies: Sequence[Any] = ()) -> None:
@@ -132,6 +164,54 @@ class Tailrace(RunService):
 
         app.router.lifespan_context = lifespan
 
+    def openai(
+        self, agent: Agent, history: History | None = None, *, models: Sequence[str] = ("tailrace",)
+    ) -> OpenAISurface:
+        """OpenAI's chat completions, responses and models around an agent, to be installed at `/v1`.
+
+        Args:
+            agent: Called with an `AgentRequest`; what it returns is streamed.
+            history: Where conversations are kept, for clients that name one.
+            models: What clients may choose from; see `AgentRequest.model`.
+
+        Raises:
+            ValueError: There is no model.
+        """
+        return OpenAISurface(self, agent, history, models=models)
+
+    def ai_sdk(self, agent: Agent, history: History | None = None) -> AiSdkSurface:
+        """The routes that the AI SDK's `useChat` asks for: `tail.ai_sdk(agent).install(app)`.
+
+        Args:
+            agent: Called with an `AgentRequest` for each answer; what it returns is streamed.
+            history: Where conversations are kept, for clients that send their last message only.
+        """
+        return AiSdkSurface(self, agent, history)
+
+    def ag_ui(self, agent: Agent, history: History | None = None) -> AgUiSurface:
+        """The route that AG-UI's `HttpAgent`, CopilotKit and TanStack AI ask: `tail.ag_ui(agent).install(app)`.
+
+        Args:
+            agent: Called with an `AgentRequest` for each run; what it returns is streamed.
+            history: Where conversations are kept, for clients that open one they do not have.
+        """
+        return AgUiSurface(self, agent, history)
+
+    def durable(
+        self, store: str | RunStore = "memory://", *, limits: StreamLimits | None = None, open_names: bool = False
+    ) -> DurableStreams:
+        """Streams that clients create and append to by the Durable Streams protocol: `tail.durable(…).install(app)`.
+
+        Args:
+            store: Where they are kept, apart from the runs.
+            limits: What one owner may have.
+            open_names: Whether those without an identity share all names; see `DurableStreams`.
+
+        Raises:
+            StoreSetupError: The URL names no known kind of store, or its extra is missing.
+        """
+        return DurableStreams(self, store, limits=limits, open_names=open_names)
+
     def routes(self) -> list[Route]:
         """The run routes as Starlette routes, for an application that mounts them itself."""
         return starlette_routes(RunRoutes(self).table(), "")
@@ -145,7 +225,7 @@ class Tailrace(RunService):
     async def lifespan(self, _: object = None) -> AsyncGenerator[None]:
         """From the server's start to its stop; drains on SIGTERM and SIGINT, before the server's own handlers act."""
         if not self.store.shared and is_one_of_several():
-            self.warn_once(_NOT_SHARED)
+            self.warn_once(NOT_SHARED)
         await self.open()
         chain = SignalChain(
             lambda: self.drain(self.drain_seconds), lambda: self.drain(min(_HURRY_SECONDS, self.drain_seconds))

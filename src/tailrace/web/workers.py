@@ -2,7 +2,13 @@
 
 import multiprocessing
 
-__all__ = ["is_one_of_several"]
+__all__ = ["NOT_SHARED", "is_one_of_several"]
+
+#: What a worker says whose store is its own memory.
+NOT_SHARED = (
+    "this is one of several workers, and its store is not shared with the others: a reader that comes back to another "
+    "one finds no run. Serve with one worker, or use a store that workers share, such as sqlite:/// or redis://"
+)
 
 
 def is_one_of_several() -> bool:

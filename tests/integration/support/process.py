@@ -14,10 +14,10 @@ from typing import Self
 
 from tests.integration.support.client import BOUND_SECONDS, fetch
 
-__all__ = ["ServerProcess", "tailrace_serve", "uvicorn_run"]
+__all__ = ["ServerProcess", "gunicorn_run", "tailrace_serve", "uvicorn_run", "werkzeug_run"]
 
 _FOLDER = Path(__file__).parent
-_LISTENING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
+_LISTENING = re.compile(r"(?:[Rr]unning on|Listening at:) http://127\.0\.0\.1:(\d+)")
 
 
 def tailrace_serve(*arguments: str) -> list[str]:
@@ -28,6 +28,17 @@ def tailrace_serve(*arguments: str) -> list[str]:
 def uvicorn_run(target: str) -> list[str]:
     """A user's own uvicorn, with nothing of ours but the application, on a free port."""
     return [sys.executable, "-m", "uvicorn", target, "--port", "0"]
+
+
+def gunicorn_run(target: str, worker: str, *arguments: str) -> list[str]:
+    """Workers of a kind under gunicorn, on a free port."""
+    quiet = ["--no-control-socket", "--bind", "127.0.0.1:0", "--worker-class", worker]
+    return [sys.executable, "-m", "gunicorn", *quiet, *arguments, target]
+
+
+def werkzeug_run(target: str) -> list[str]:
+    """What `flask run` starts, on a free port."""
+    return [sys.executable, "-m", "flask", "--app", target, "run", "--port", "0"]
 
 
 class ServerProcess:

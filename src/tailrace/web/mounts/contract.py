@@ -17,7 +17,7 @@ from tailrace.fold import Message
 from tailrace.web.install import RouteRow, add_routes, starlette_routes
 from tailrace.web.service import RunService
 
-__all__ = ["Agent", "AgentRequest", "History", "Surface"]
+__all__ = ["Agent", "AgentRequest", "History", "Mount", "Surface"]
 
 
 class AgentRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +56,8 @@ class History(Protocol):
         ...
 
 
-class Surface(ABC):
-    """The routes of one protocol around one agent. Installed into an application, or an ASGI application itself.
+class Mount(ABC):
+    """The routes of one protocol. Installed into an application, or an ASGI application itself.
 
     Attributes:
         path: Where its clients expect it.
@@ -67,17 +67,9 @@ class Surface(ABC):
     path: ClassVar[str]
     tag: ClassVar[str]
 
-    def __init__(self, tail: RunService, agent: Agent, history: History | None = None) -> None:
-        """Bind the routes.
-
-        Args:
-            tail: The runs.
-            agent: Called for each request that starts a run; what it returns is streamed.
-            history: Where conversations are kept, if they are.
-        """
+    def __init__(self, tail: RunService) -> None:
+        """Bind the routes."""
         self._tail = tail
-        self._agent = agent
-        self._history = history
         self._router: Router | None = None
 
     @abstractmethod
@@ -110,3 +102,19 @@ class Surface(ABC):
         if self._router is None:
             self._router = Router(routes=self.routes())
         await self._router(scope, receive, send)
+
+
+class Surface(Mount):
+    """The routes of one protocol around one agent."""
+
+    def __init__(self, tail: RunService, agent: Agent, history: History | None = None) -> None:
+        """Bind the routes.
+
+        Args:
+            tail: The runs.
+            agent: Called for each request that starts a run; what it returns is streamed.
+            history: Where conversations are kept, if they are.
+        """
+        super().__init__(tail)
+        self._agent = agent
+        self._history = history

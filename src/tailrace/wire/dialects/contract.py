@@ -6,21 +6,39 @@ So an encoding can be shared by all readers, and a reader that attaches at n get
 whose output for them was thrown away. The second rule: each of the terminal events yields at least one frame.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import msgspec
 
-from tailrace.events import Entry
+from tailrace.events import Entry, RunFailed, RunInterrupted
 from tailrace.fold import Reduced
+from tailrace.wire.schema import FrameKind
+from tailrace.wire.sse import encode_event
 
-__all__ = ["Dialect", "Encoder", "IdForm", "error_document", "frame", "json_frame"]
+__all__ = [
+    "Dialect",
+    "Encoder",
+    "IdForm",
+    "TextPieces",
+    "error_document",
+    "failure_in",
+    "failure_of",
+    "frame",
+    "frame_name",
+    "json_frame",
+    "value_frame",
+]
 
 #: `seq`: the URL names the run, ids are bare numbers. `run`: ids name the run. `none`: there is no log to come back to.
 IdForm = Literal["seq", "run", "none"]
 
+_INTERRUPTED = "The answer was interrupted."
+
 _json = msgspec.json.Encoder()
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 
 class Encoder(ABC):
@@ -94,6 +112,10 @@ class Dialect(ABC):
             OptionInvalidError: The value of an option is none it can have.
         """
 
+    def frame_kinds(self) -> Sequence[FrameKind]:
+        """What its frames can be, for documentation."""
+        return [FrameKind(None, None)]
+
     @abstractmethod
     def document(self, reduced: Reduced) -> bytes:
         """The whole run as one JSON document, for a client that does not stream."""
@@ -111,6 +133,50 @@ def json_frame(value: object, *, event: str | None = None) -> bytes:
 def frame(line: bytes, *, event: str | None = None) -> bytes:
     """A frame without id; `line` has no line break, `event` is a name known to have none."""
     return b"event: %b\ndata: %b\n\n" % (event.encode(), line) if event else b"data: %b\n\n" % line
+
+
+def value_frame(value: object, *, event: str | None = None) -> bytes:
+    """A frame without id whose data is the text itself, over as many lines as it has; JSON of what is no text."""
+    return encode_event(value, event=event) if isinstance(value, str) else json_frame(value, event=event)
+
+
+def frame_name(name: str) -> str:
+    """The name under which a frame shows what the application named so; `data` for one that no source may use."""
+    return name if _NAME.fullmatch(name) else "data"
+
+
+class TextPieces:
+    """Text as raw data, piece by piece: whoever joins the data of its frames has the text, its line ends as LF.
+
+    Empty pieces are no frames, and a CRLF that was cut in two is one line end, as it would be in one piece.
+    """
+
+    def __init__(self, *, event: str | None = None) -> None:
+        """Begin a text; `event` is the name of its frames."""
+        self._event = event
+        self._after_cr = False
+
+    def frames(self, piece: str) -> list[bytes]:
+        """The frame of the next piece, or none."""
+        rest = piece.removeprefix("\n") if self._after_cr else piece
+        if piece:
+            self._after_cr = piece.endswith("\r")
+        return [encode_event(rest, event=self._event)] if rest else []
+
+
+def failure_of(ending: RunFailed | RunInterrupted) -> dict[str, str]:
+    """`{"code", "message"}` of an ending that is a failure; the message may be shown to anyone."""
+    if isinstance(ending, RunFailed):
+        return {"code": ending.code, "message": ending.message}
+    return {"code": ending.reason, "message": _INTERRUPTED}
+
+
+def failure_in(reduced: Reduced) -> dict[str, str] | None:
+    """What `failure_of` says of the run's ending; `None` if it did not fail."""
+    failure = reduced.failure
+    if failure is None or reduced.status == "cancelled":
+        return None
+    return {"code": failure.code, "message": _INTERRUPTED if reduced.status == "interrupted" else failure.message}
 
 
 def error_document(status: int, code: str, message: str) -> bytes:

@@ -5,14 +5,14 @@ at c accepts a frame iff its `first` (without it, its id) is c + 1. Application 
 name would shadow one of the protocol's or of EventSource's.
 """
 
-import re
 from typing import ClassVar
 
 import msgspec
 
 from tailrace.events import EVENT_TYPES, Data, Entry, Event, Opaque, encode_record, event_type
 from tailrace.fold import Reduced
-from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, frame
+from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, frame, frame_name
+from tailrace.wire.schema import FrameKind, event_kinds
 
 __all__ = ["DIALECT", "RESET", "reconnect"]
 
@@ -21,7 +21,6 @@ RESET = b"event: reset\ndata: {}\n\n"
 
 #: Names that what the protocol does not know may not go by: EventSource's own, and the protocol's.
 _RESERVED = frozenset({"error", "open", "message", "reset", "reconnect"}) | EVENT_TYPES
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_:.-]{0,63}", re.ASCII)
 
 
 def reconnect(retry_ms: int) -> bytes:
@@ -47,7 +46,7 @@ def _frame_name(event: Event) -> str:
         name = event.type
     else:
         return event_type(event)
-    return name if _NAME.fullmatch(name) and name not in _RESERVED else "data"
+    return "data" if name in _RESERVED else frame_name(name)
 
 
 class Native(Dialect):
@@ -62,6 +61,10 @@ class Native(Dialect):
     ) -> NativeEncoder:
         """See `NativeEncoder`; there are no options."""
         return NativeEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
+
+    def frame_kinds(self) -> list[FrameKind]:
+        """Every event of the vocabulary, and the two that are in no log. An application's own data has its own name."""
+        return [*event_kinds(), FrameKind("reset", {}), FrameKind("reconnect", {})]
 
     def document(self, reduced: Reduced) -> bytes:
         """The reduced run: `run_id`, `status`, `text`, `messages` and whatever else the run has."""

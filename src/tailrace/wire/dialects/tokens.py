@@ -13,12 +13,13 @@ import msgspec
 from tailrace import events
 from tailrace.events import Entry
 from tailrace.fold import Reduced
-from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, frame, json_frame
+from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, failure_in, failure_of, frame, json_frame
+from tailrace.wire.schema import FrameKind
 
 __all__ = ["DIALECT"]
 
+_KEYS = ("conversation_id", "tools_used", "token", "action", "suggested_questions", "error")
 _DONE = frame(b"[DONE]")
-_INTERRUPTED = "The answer was interrupted."
 
 
 class TokensEncoder(Encoder):
@@ -55,11 +56,10 @@ class TokensEncoder(Encoder):
     def _suggestions(self, event: events.Suggestions) -> list[bytes]:
         return [json_frame({"suggested_questions": event.items})]
 
-    def _failed(self, event: events.RunFailed) -> list[bytes]:
-        return self._broken(event.code, event.message)
-
-    def _interrupted(self, event: events.RunInterrupted) -> list[bytes]:
-        return self._broken(event.reason, _INTERRUPTED)
+    def _broken(self, event: events.RunFailed | events.RunInterrupted) -> list[bytes]:
+        failure = failure_of(event)
+        token = f"\n\n{failure['message']}" if self._wrote_text else failure["message"]
+        return [json_frame({"token": token}), json_frame({"error": failure}), _DONE]
 
     def _paused(self, event: events.RunPaused) -> list[bytes]:
         interrupts = msgspec.to_builtins(event.interrupts)
@@ -67,10 +67,6 @@ class TokensEncoder(Encoder):
 
     def _done(self, _: events.Event) -> list[bytes]:
         return [_DONE]
-
-    def _broken(self, code: str, message: str) -> list[bytes]:
-        token = f"\n\n{message}" if self._wrote_text else message
-        return [json_frame({"token": token}), json_frame({"error": {"code": code, "message": message}}), _DONE]
 
     _WRITERS: ClassVar[dict[type, Callable[[Any, Any], list[bytes]]]] = {
         events.RunStarted: _run_started,
@@ -81,8 +77,8 @@ class TokensEncoder(Encoder):
         events.Suggestions: _suggestions,
         events.RunCompleted: _done,
         events.RunCancelled: _done,
-        events.RunFailed: _failed,
-        events.RunInterrupted: _interrupted,
+        events.RunFailed: _broken,
+        events.RunInterrupted: _broken,
         events.RunPaused: _paused,
     }
 
@@ -98,6 +94,10 @@ class Tokens(Dialect):
         """See `TokensEncoder`; there are no options."""
         return TokensEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
 
+    def frame_kinds(self) -> list[FrameKind]:
+        """JSON with one of the keys, or `[DONE]`."""
+        return [*(FrameKind(None, {"type": "object", "required": [key]}) for key in _KEYS), FrameKind(None, None)]
+
     def document(self, reduced: Reduced) -> bytes:
         """`{"response", "conversation_id", "suggested_questions", "tools_used", "actions", "status"}`, and `error`."""
         answer: dict[str, Any] = {
@@ -108,8 +108,8 @@ class Tokens(Dialect):
             "actions": reduced.actions,
             "status": reduced.status,
         }
-        if reduced.failure is not None and reduced.status != "cancelled":
-            answer["error"] = {"code": reduced.failure.code, "message": reduced.failure.message or _INTERRUPTED}
+        if (failure := failure_in(reduced)) is not None:
+            answer["error"] = failure
         return msgspec.json.encode(answer)
 
 

@@ -196,6 +196,7 @@ def test_the_document_is_the_reduced_run_with_its_text() -> None:
         "run_id": "run",
         "thread_id": "thread",
         "seq": 5,
+        "started_at_ms": 1001,
         "status": "completed",
         "finish_reason": "stop",
         "result": {"a": 1},
