@@ -227,6 +227,7 @@ def test_the_openapi_document_has_each_run_route_once() -> None:
         "/runs/feed": ["get"],
         "/runs/{run_id}": ["get"],
         "/runs/{run_id}/events": ["get"],
+        "/runs/{run_id}/log": ["get"],
         "/runs/{run_id}/cancel": ["post"],
     }
 

@@ -37,7 +37,7 @@ class Request:
         self.left = 0
         self.exchange = Exchange(body, self._cut)
         self.body = Body(self.exchange, loop, self._leave)
-        loop.submit(self.exchange.run(app, {"type": "http"}), contextvars.copy_context())
+        loop.submit(self.exchange.run(app, {"type": "http", "abort": self.exchange.abort}), contextvars.copy_context())
 
     def _cut(self) -> None:
         self.cuts += 1
@@ -124,18 +124,13 @@ def test_a_body_that_is_not_whole_is_no_clean_end(
 
 
 def test_an_application_can_have_the_connection_cut(call: Callable[..., Request]) -> None:
-    requests: list[Request] = []
-    begun = threading.Event()
-
-    async def app(_: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(HEAD)
-        begun.wait(BOUND_SECONDS)
-        requests[0].exchange.abort()
+        scope["abort"]()
         await receive()
         await receive()
 
-    requests.append(request := call(app))
-    begun.set()
+    request = call(app)
     request.body.head()
 
     with pytest.raises(ConnectionResetError):
