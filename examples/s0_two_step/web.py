@@ -14,10 +14,8 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.sessions import SessionMiddleware
 
-from tailrace import Tailrace, TailraceError
+from tailrace import Tailrace
 from tailrace.web.body import read_json
-from tailrace.web.errors import error_response
-from tailrace.wire.dialects.registry import get_dialect
 
 EVENTS = 5
 #: Factor on every wait; 0 waits for nothing.
@@ -58,12 +56,6 @@ class Question(msgspec.Struct):
 async def question_of(request: Request) -> Question:
     """The body of the request, if it is small and JSON."""
     return await read_json(request, Question, limit_bytes=BODY_BYTES)
-
-
-@app.exception_handler(TailraceError)
-async def refused(_: Request, error: TailraceError) -> Response:
-    """A refusal in words for anybody; what went wrong in here goes to the log."""
-    return error_response(error, get_dialect("text"))
 
 
 @app.post("/start-events/")

@@ -6,15 +6,13 @@ from collections.abc import AsyncGenerator
 from typing import Annotated
 
 import msgspec
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 
 from s2_sales_assistant.assistant import Sessions, answer
-from tailrace import Event, RunResponse, Tailrace, TailraceError
+from tailrace import Event, RunResponse, Tailrace
 from tailrace.web.body import read_json
-from tailrace.web.errors import error_response
-from tailrace.wire.dialects.registry import get_dialect
 
 #: The pages that may ask, by origin.
 SHOP_ORIGINS = os.environ.get("SHOP_ORIGINS", "http://127.0.0.1:8001 http://localhost:8001").split()
@@ -62,11 +60,6 @@ class Query(msgspec.Struct):
 async def query_of(request: Request) -> Query:
     """The body of the request, if it is small and JSON."""
     return await read_json(request, Query, limit_bytes=BODY_BYTES)
-
-
-@app.exception_handler(TailraceError)
-async def refused(_: Request, error: TailraceError) -> Response:
-    return error_response(error, get_dialect("chunks"))
 
 
 @app.post("/query")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 
@@ -15,10 +15,8 @@ from s3_tenant_chat.agent import Context, answer, suggestions
 from s3_tenant_chat.conversations import Conversation, Conversations, Turn, new_conversation_id
 from s3_tenant_chat.identity import DEMO, Caller, caller_of, demo_token, owner_of
 from s3_tenant_chat.model import Message
-from tailrace import Event, RunNotFoundError, RunResponse, Tailrace, TailraceError, new_run_id
+from tailrace import Event, RunNotFoundError, RunResponse, Tailrace, new_run_id
 from tailrace.web.body import read_json
-from tailrace.web.errors import error_response
-from tailrace.wire.dialects.registry import get_dialect
 
 #: Answers that one user may have under way.
 RUNS_OF_ONE = 4
@@ -54,11 +52,6 @@ class Question(msgspec.Struct):
 async def question_of(request: Request) -> Question:
     """The body of the request, if it is small and JSON."""
     return await read_json(request, Question, limit_bytes=BODY_BYTES)
-
-
-@app.exception_handler(TailraceError)
-async def refused(_: Request, error: TailraceError) -> Response:
-    return error_response(error, get_dialect("tokens"))
 
 
 @app.post("/chat")

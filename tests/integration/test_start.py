@@ -403,6 +403,22 @@ def test_who_prefers_not_to_wait_is_told_where_the_run_is(serve: Serve) -> None:
 # Refusals ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_refusal_that_a_handler_lets_pass_has_its_status(serve: Serve) -> None:
+    tail = Tailrace()
+
+    async def attach(_: Request) -> Response:
+        await tail.attach("unknown")
+        raise AssertionError
+
+    app = Starlette(routes=[Route("/attach", attach)])
+    tail.install(app, "/runs")
+    server = serve(app)
+
+    reply = fetch(server.port, "GET", "/attach")
+
+    assert (reply.status, reply.error_code) == (404, "run_not_found")
+
+
 def test_a_dialect_that_cannot_be_spoken_so_starts_nothing(serve: Serve) -> None:
     tail = Tailrace()
     source = OpenedStream()

@@ -5,6 +5,7 @@ It comes back by itself, after about three seconds, with the last id it was give
 
 import json
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,20 +32,9 @@ Frame = list[str]
 HOWS = ("reset", "half", "eof")
 DIALECTS = ("native", "text", "steps", "chunks", "tokens")
 
-#: As `js/eventsource.mjs`, for a page.
-READ = """
-({urls, names, last}) => Promise.all(urls.map((url) => new Promise((resolve) => {
-  const frames = []
-  const source = new EventSource(url)
-  const take = (event) => {
-    frames.push([event.type, event.data, event.lastEventId.replace(/^.*:/, '')])
-    if (event.type !== last.event || (last.data !== null && event.data !== last.data)) return
-    source.close()
-    resolve(frames)
-  }
-  for (const name of names) source.addEventListener(name, take)
-})))
-"""
+#: What `js/eventsource.mjs` runs too.
+_READER = (Path(__file__).parent / "js" / "read_streams.js").read_text(encoding="utf-8")
+READ = f"(order) => ({_READER})(EventSource, order)"
 
 
 @pytest.fixture

@@ -5,16 +5,19 @@ FastAPI is not a dependency; it is looked for only among what the application ha
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tailrace.errors import TailraceError
+from tailrace.web.errors import error_response
 from tailrace.web.openapi import stream_responses
+from tailrace.wire.dialects import native
 
-__all__ = ["RouteRow", "add_routes", "starlette_routes"]
+__all__ = ["RouteRow", "add_error_answers", "add_routes", "starlette_routes"]
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -27,6 +30,15 @@ class RouteRow(NamedTuple):
     endpoint: Endpoint
     summary: str
     dialects: Sequence[str] | None = None
+
+
+def add_error_answers(app: Starlette) -> None:
+    """Answer a `TailraceError` that a handler lets pass with its status, unless the application does so itself."""
+
+    async def answer(_: Request, error: Exception) -> Response:
+        return error_response(cast("TailraceError", error), native.DIALECT)
+
+    app.exception_handlers.setdefault(TailraceError, answer)
 
 
 def starlette_routes(table: Iterable[RouteRow], prefix: str) -> list[Route]:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from tailrace.runtime.ledger import StreamLimits
 from tailrace.runtime.source import SourceLike
 from tailrace.stores.contract import RunStore
-from tailrace.web.install import add_routes, starlette_routes
+from tailrace.web.install import add_error_answers, add_routes, starlette_routes
 from tailrace.web.mounts.ag_ui import AgUiSurface
 from tailrace.web.mounts.ai_sdk import AiSdkSurface
 from tailrace.web.mounts.contract import Agent, History
@@ -139,7 +139,8 @@ class Tailrace(RunService):
     def install(self, app: Starlette, path: str, *, dependencies: Sequence[Any] = ()) -> None:
         """Add the run routes to a Starlette or FastAPI application under `path`, and this object to its lifespan.
 
-        The application finds this object again as `app.state.tailrace`.
+        The application finds this object again as `app.state.tailrace`. A `TailraceError` that its handlers let pass is
+        answered with its HTTP status, unless the application has a handler for it.
 
         Args:
             app: The application, before it has started.
@@ -154,6 +155,7 @@ class Tailrace(RunService):
         prefix = path.rstrip("/")
         self.installed(app, prefix)
         app.state.tailrace = self
+        add_error_answers(app)
         add_routes(app, RunRoutes(self).table(), prefix, tag="runs", dependencies=dependencies)
         inner: Callable[[Any], AbstractAsyncContextManager[Any]] = app.router.lifespan_context
 

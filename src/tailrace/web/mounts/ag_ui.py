@@ -63,8 +63,8 @@ class AgUiSurface(Surface):
     def table(self) -> list[RouteRow]:
         """All routes."""
         return [
-            RouteRow("/", "POST", self.run, "Run the agent, or read on in the run of that id"),
-            RouteRow("/", "GET", self.read, "A run from its beginning, or a conversation"),
+            RouteRow("/", "POST", self.run, "Run the agent, or read on in the run of that id", ("ag-ui",)),
+            RouteRow("/", "GET", self.read, "A run from its beginning, or a conversation", ("ag-ui",)),
             RouteRow("/{run_id}/cancel", "POST", self.cancel, "Ask a run to stop"),
         ]
 
