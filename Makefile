@@ -1,6 +1,8 @@
 # Needs make and one Python >= 3.11. PYTHON is tried in order; the first that is new enough makes .venv.
 PYTHON ?= python3.13 python3.12 python3.11 python3
 PORT ?= 8000
+# More than there are cores: most tests wait for something most of the time.
+JOBS ?= 4
 CHAOS_ROUNDS ?= 10
 SOAK_SECONDS ?= 600
 
@@ -19,8 +21,8 @@ install: .venv/stamp-dev $(CLIENTS)/.stamp ## make .venv with everything needed 
 run: .venv/stamp-run ## serve the chat page on http://127.0.0.1:8000 (another port: make run PORT=9000)
 	@$(BIN)/tailrace serve --host 127.0.0.1 --port $(PORT)
 
-test: install ## run every test (some of them: make test ARGS=tests/unit)
-	$(BIN)/pytest $(ARGS)
+test: install ## run every test (some of them: make test ARGS=tests/unit; one after the other: make test JOBS=0)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadscope $(ARGS)
 
 chaos: .venv/stamp-dev ## kill and stop real servers, 200 rounds and more (shorter: make chaos CHAOS_ROUNDS=2)
 	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(BIN)/pytest -m chaos tests/chaos $(ARGS)

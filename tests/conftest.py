@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -17,6 +18,21 @@ _PAGE_PATIENCE_MS = 20_000
 settings.register_profile("tailrace", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tailrace")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have measured and recorded; the chaos suite has a table of its own."""
+    reports = cast("list[pytest.TestReport]", terminalreporter.stats.get("passed", []))
+    lines = [
+        f"{report.nodeid.rpartition('::')[2]}: {name} {value:,.2f}"
+        for report in reports
+        for name, value in report.user_properties
+        if isinstance(value, int | float) and not report.nodeid.startswith("tests/chaos/")
+    ]
+    if lines:
+        terminalreporter.section("figures")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,6 @@ from tests.chaos.rounds import ROUNDS
 from tests.redis_server import RedisServer
 
 _FOLDER = "tests/chaos/"
-_FIGURES = Figures()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -24,23 +23,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    passed, failed, broken = (_scenarios(terminalreporter, outcome) for outcome in ("passed", "failed", "error"))
+    passed, failed, broken = (_reports(terminalreporter, outcome) for outcome in ("passed", "failed", "error"))
     if passed or failed or broken:
+        figures = Figures()
+        for report in (*passed, *failed, *broken):
+            for name, value in report.user_properties:
+                figures.note(scenario_of(report.nodeid), name, cast("float", value))
         terminalreporter.section("chaos")
-        for line in _FIGURES.table(passed, failed + broken):
+        for line in figures.table(_scenarios(passed), _scenarios([*failed, *broken])):
             terminalreporter.write_line(line)
 
 
-def _scenarios(terminalreporter: pytest.TerminalReporter, outcome: str) -> list[str]:
+def _reports(terminalreporter: pytest.TerminalReporter, outcome: str) -> list[pytest.TestReport]:
     reports = cast("list[pytest.TestReport]", terminalreporter.stats.get(outcome, []))
-    return [scenario_of(report.nodeid) for report in reports if report.nodeid.startswith(_FOLDER)]
+    return [report for report in reports if report.nodeid.startswith(_FOLDER)]
+
+
+def _scenarios(reports: list[pytest.TestReport]) -> list[str]:
+    return [scenario_of(report.nodeid) for report in reports]
 
 
 @pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
     """Note a number for the table at the end: added up, or shown as a range if its name begins with `seconds`."""
-    scenario = scenario_of(request.node.nodeid)
-    return lambda name, value: _FIGURES.note(scenario, name, value)
+    return record_property
 
 
 @pytest.fixture

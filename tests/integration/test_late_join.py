@@ -28,13 +28,13 @@ from tailrace.stores.contract import Page
 from tailrace.testing import FakeClock
 from tests.integration.support.apps import chat_app
 from tests.integration.support.client import Connection, EventReader, Reply, fetch, open_stream
-from tests.integration.support.figures import note_figure
 from tests.integration.support.frames import entry_of, events_of, frames_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate
 from tests.integration.support.stores import SHARED_STORES, STORES, a_store
 
 Serve = Callable[..., AppServer]
+Record = Callable[[str, object], None]
 
 EVENTS = 2_000
 MERGED_FRAMES = 50
@@ -146,7 +146,7 @@ def served(
 
 
 @pytest.mark.parametrize("served", STORES, indirect=True)
-def test_who_joins_late_gets_a_long_run_in_few_frames(served: Served, request: pytest.FixtureRequest) -> None:
+def test_who_joins_late_gets_a_long_run_in_few_frames(served: Served, record_property: Record) -> None:
     path = served.ended_run()
     with Connection(served.app.port) as connection:
         reader = LateReader(connection, path)
@@ -157,7 +157,7 @@ def test_who_joins_late_gets_a_long_run_in_few_frames(served: Served, request: p
     assert len(merged) <= MERGED_FRAMES
     assert (merged[0].since, merged[-1].seq) == (1, EVENTS)
     assert reduce(merged) == reduce(reader.log)
-    note_figure(request, "frames for 2,000 events", len(merged))
+    record_property("frames for 2,000 events", len(merged))
 
 
 @pytest.mark.parametrize("served", ["memory"], indirect=True)
@@ -177,7 +177,7 @@ def test_who_joins_a_run_that_goes_on_gets_it_in_few_frames_and_then_what_is_sai
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("served", STORES, indirect=True)
-def test_a_resume_is_exact_wherever_a_reader_was_cut(served: Served, request: pytest.FixtureRequest) -> None:
+def test_a_resume_is_exact_wherever_a_reader_was_cut(served: Served, record_property: Record) -> None:
     path = served.ended_run()
     with Connection(served.app.port) as connection:
         reader = LateReader(connection, path)
@@ -190,13 +190,11 @@ def test_a_resume_is_exact_wherever_a_reader_was_cut(served: Served, request: py
             reader.assert_exact_after(seq)
 
     assert cursors[-1] == EVENTS
-    note_figure(request, "cursors that a reader came back with", len(cursors))
+    record_property("cursors that a reader came back with", len(cursors))
 
 
 @pytest.mark.parametrize("served", SHARED_STORES, indirect=True)
-def test_a_run_that_is_over_takes_at_most_four_bytes_for_each_event(
-    served: Served, request: pytest.FixtureRequest
-) -> None:
+def test_a_run_that_is_over_takes_at_most_four_bytes_for_each_event(served: Served, record_property: Record) -> None:
     path = served.ended_run()
 
     page: Page = served.app.call(served.tail.store.read(path.split("/")[2], 0, limit=1))
@@ -204,4 +202,4 @@ def test_a_run_that_is_over_takes_at_most_four_bytes_for_each_event(
     assert page.block is not None
     assert page.info.last == EVENTS
     assert len(page.block) <= EVENTS * BYTES_PER_EVENT
-    note_figure(request, "bytes for each event", len(page.block) / EVENTS)
+    record_property("bytes for each event", len(page.block) / EVENTS)

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.integration.support.crowd import RUNS, crowd
-from tests.integration.support.figures import note_figure
 from tests.integration.support.stores import STORES, a_store
 
 #: Of a live run with its source, two followers and its log of 22 events, several times what it takes.
+Record = Callable[[str, object], None]
+
 RUN_BYTES = 128 * 1024
 
 
 @pytest.mark.parametrize("kind", STORES)
 def test_a_thousand_runs_at_once_are_exact(
-    kind: str, tmp_path: Path, require_program: Callable[..., str], request: pytest.FixtureRequest
+    kind: str, tmp_path: Path, require_program: Callable[..., str], record_property: Record
 ) -> None:
     with (
         a_store(kind, tmp_path, require_program) as url,
@@ -27,6 +28,6 @@ def test_a_thousand_runs_at_once_are_exact(
 
     assert (result.live, result.exact, result.late_exact, result.kept_exact) == (RUNS, RUNS, RUNS, RUNS)
     assert result.peak_bytes < RUNS * RUN_BYTES
-    note_figure(request, "seconds for 1,000 runs", result.seconds)
-    note_figure(request, "MB with 1,000 live runs", result.live_bytes / 1e6)
-    note_figure(request, "MB at the peak", result.peak_bytes / 1e6)
+    record_property("seconds for 1,000 runs", result.seconds)
+    record_property("MB with 1,000 live runs", result.live_bytes / 1e6)
+    record_property("MB at the peak", result.peak_bytes / 1e6)
