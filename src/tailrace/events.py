@@ -51,6 +51,7 @@ __all__ = [
     "Thought",
     "ToolArgsDelta",
     "ToolError",
+    "ToolEvent",
     "ToolOutput",
     "ToolProgress",
     "ToolReady",
@@ -411,6 +412,7 @@ class Opaque(msgspec.Struct, frozen=True, gc=False):
 
 
 Terminal: TypeAlias = RunCompleted | RunFailed | RunCancelled | RunInterrupted | RunPaused
+ToolEvent: TypeAlias = ToolStarted | ToolArgsDelta | ToolReady | ToolProgress | ToolOutput | ToolError
 _Known: TypeAlias = (
     RunStarted
     | Terminal
@@ -422,12 +424,7 @@ _Known: TypeAlias = (
     | TextDone
     | ReasoningDelta
     | ReasoningDone
-    | ToolStarted
-    | ToolArgsDelta
-    | ToolReady
-    | ToolProgress
-    | ToolOutput
-    | ToolError
+    | ToolEvent
     | Status
     | Thought
     | Progress

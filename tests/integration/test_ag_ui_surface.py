@@ -260,6 +260,15 @@ def test_a_body_that_is_none_starts_nothing(serve: Serve, body: bytes, status: i
     assert not agent.asked
 
 
+@pytest.mark.parametrize("depth", [100, 900, 940, 950, 960, 970, 980, 990, 1_000, 5_000])
+@pytest.mark.parametrize("field", ["state", "forwardedProps", "tools"])
+def test_no_depth_of_nesting_is_an_error_of_the_server(serve: Serve, field: str, depth: int) -> None:
+    port = served(serve, Agent("Hello"))
+    nested = b'[{"a":' + b"[" * depth + b"]" * depth + b"}]"
+
+    assert post(port, asking(**{field: "-"}).replace(b'"-"', nested)).status in {200, 400, 422}
+
+
 def test_a_body_of_another_type_is_refused(serve: Serve) -> None:
     port = served(serve, Agent("Hello"))
 

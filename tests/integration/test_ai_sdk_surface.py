@@ -1,6 +1,7 @@
 """The routes of `useChat`: which run a chat's id means, for whom, and what a request has to look like."""
 
 import json
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tailrace import Tailrace, events
 from tailrace.fold import Message, ReasoningPart, TextPart, ToolPart
 from tailrace.testing import FakeClock
 from tailrace.web.mounts.contract import AgentRequest
-from tests.integration.support.client import EventReader, Reply, fetch, open_stream
+from tests.integration.support.client import Connection, EventReader, Reply, fetch, open_stream
 from tests.integration.support.frames import events_of
 from tests.integration.support.server import AppServer
 from tests.integration.support.sources import Gate, Script
@@ -306,6 +307,38 @@ def test_a_body_that_is_none_is_refused_and_starts_nothing(serve: Serve, body: b
     assert agent.asked == []
 
 
+@pytest.mark.parametrize("depth", [100, 130, 900, 940, 950, 960, 970, 980, 990, 1_000, 5_000])
+def test_no_depth_of_nesting_is_an_error_of_the_server(serve: Serve, depth: int) -> None:
+    server = serve(chat_app(Tailrace(), Agent(Script("x"), Script("x"))))
+    nested = b"[" * depth + b"]" * depth
+    output = {"type": "tool-x", "toolCallId": "c", "state": "output-available", "output": "-"}
+    bodies = [
+        body_of({"id": "a", "role": "assistant", "parts": [part]}).replace(b'"-"', nested)
+        for part in (output, {"type": "data-x", "data": "-"})
+    ]
+
+    assert {ask(server, body).status for body in bodies} <= {200, 422}
+
+
+def test_a_refusal_does_not_repeat_a_long_body(serve: Serve) -> None:
+    server = serve(chat_app(Tailrace(), Agent()))
+
+    assert len(ask(server, body_of({"role": "x" * 1_000_000, "parts": []})).body) < 1_000
+
+
+@pytest.mark.parametrize("path", ["/api/chat", f"/api/chat/{CHAT}/stop"])
+def test_who_leaves_before_the_body_was_sent_is_no_error(
+    serve: Serve, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(chat_app(Tailrace(), Agent()))
+    with Connection(server.port) as connection:
+        connection.send("POST", path, {**JSON, "content-length": "1000"})
+        server.eventually(lambda: server.connection_count == 1)
+    server.eventually(lambda: server.connection_count == 0)
+
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 def test_a_page_of_another_site_cannot_ask(serve: Serve) -> None:
     server = serve(chat_app(Tailrace(), Agent()))
 
@@ -487,6 +520,17 @@ def test_a_repeated_request_reads_the_answer_that_it_began(serve: Serve, gate: G
     assert len(agent.asked) == 1
 
 
+def test_the_same_key_for_another_message_is_a_conflict(serve: Serve) -> None:
+    agent = Agent(Script("x"))
+    server = serve(chat_app(Tailrace(), agent))
+    key = {"idempotency-key": "a key that nobody guesses"}
+
+    replies = [ask(server, body, key) for body in (body_of(), body_of(said("Bye")), body_of(chat=f"{CHAT}2"))]
+
+    assert [reply.status for reply in replies] == [200, 409, 409]
+    assert len(agent.asked) == 1
+
+
 # Whose chat it is
 
 
@@ -501,6 +545,15 @@ def test_without_owners_a_chat_id_that_can_be_guessed_is_no_key(serve: Serve, ga
         assert text_in(ask(server, body_of(chat=guessed)).body) == "y"
         assert stop(server, guessed, run_id).json() == {"accepted": True, "runId": run_id}
         assert status_in(reader) == {"status": "cancelled", "reason": "user"}
+
+
+def test_without_owners_nothing_is_told_of_what_was_said_in_a_chat_that_can_be_guessed(serve: Serve) -> None:
+    agent = Agent(Script("x"))
+    server = serve(chat_app(Tailrace(), agent, history=_Kept()))
+
+    ask(server, body_of(said("What did I say?"), chat="chat-1"))
+
+    assert [message.text for message in agent.asked[0].messages] == ["What did I say?"]
 
 
 def test_with_owners_everybody_has_a_chat_of_that_id(serve: Serve, gate: Gate) -> None:

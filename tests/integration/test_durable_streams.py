@@ -119,6 +119,47 @@ def test_without_an_owner_a_name_has_to_be_a_secret(serve: Serve) -> None:
     assert put(server, "/streams/").error_code == "key_invalid"
 
 
+@pytest.mark.parametrize("name", ["%E6%97%A5", "%00", "%01", "a%0Db", "%25", "a%3Fb%23c", "%22%20%3C"])
+def test_a_stream_is_found_where_its_creation_says_whatever_its_name(serve: Serve, name: str) -> None:
+    server = serve(streams_app(Tailrace()))
+
+    created = put(server, f"{NAME}/{name}", body=b"a")
+
+    assert created.head["location"] == f"http://tailrace.test{NAME}/{name}"
+    assert get(server, f"{NAME}/{name}").body == b"a"
+
+
+def test_what_somebody_wrote_is_never_a_page_of_this_origin(serve: Serve) -> None:
+    server = serve(streams_app(Tailrace()))
+    put(server, headers={"content-type": "text/html"}, body=b"<script>alert(1)</script>")
+
+    head = get(server).head
+
+    assert head["content-type"].startswith("text/html")
+    assert "sandbox" in head["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "cross-site", "cookie": "who=ann"}, 403),
+        ({"sec-fetch-site": "same-site", "cookie": "who=ann"}, 403),
+        ({"sec-fetch-site": "cross-site", "cookie": "who=ann", "stream-seq": "1"}, 204),
+        ({"sec-fetch-site": "cross-site"}, 204),
+        ({"sec-fetch-site": "same-origin", "cookie": "who=ann"}, 204),
+        ({"cookie": "who=ann"}, 204),
+    ],
+)
+def test_a_page_of_another_origin_appends_nothing_in_its_visitors_name(
+    serve: Serve, headers: dict[str, str], status: int
+) -> None:
+    server = serve(streams_app(Tailrace()))
+    put(server)
+
+    assert post(server, headers={**TEXT, **headers}, body=b"a").status == status
+    assert get(server).body == (b"a" if status == 204 else b"")
+
+
 def test_a_stream_is_no_run(serve: Serve) -> None:
     server = serve(streams_app(Tailrace(owner=by_header)))
     put(server, headers={**TEXT, **ANN})
@@ -198,6 +239,20 @@ def test_what_is_too_much_is_refused(serve: Serve) -> None:
     ]
 
     assert statuses == [413, 413, 204, 413, 413, 429, 400, 400, 400, 400, 400]
+
+
+def test_one_append_has_so_many_messages_and_no_more(serve: Serve) -> None:
+    server = serve(streams_app(Tailrace(), limits=StreamLimits(append_messages=3)))
+
+    statuses = [
+        put(server, headers=JSON, body=b"[1,2,3,4]").status,
+        put(server, headers=JSON, body=b"[1,2,3]").status,
+        post(server, headers=JSON, body=b"[1,2,3,4]").status,
+        post(server, headers=JSON, body=b"[4,5,6]").status,
+    ]
+
+    assert statuses == [413, 201, 413, 204]
+    assert get(server).body == b"[1,2,3,4,5,6]"
 
 
 def test_forks_are_not_offered(serve: Serve) -> None:

@@ -14,6 +14,7 @@ from starlette.routing import Mount
 
 from tailrace import Tailrace
 from tailrace.events import ToolArgsDelta, ToolStarted, Usage
+from tailrace.fold import Message, TextPart
 from tailrace.web.mounts.contract import AgentRequest
 from tailrace.wire.sse import Decoder
 from tests.integration.support.client import NEVER_SECONDS, Reply, fetch, open_stream
@@ -327,6 +328,35 @@ def test_a_conversation_is_the_thread_of_the_run(serve: Serve) -> None:
     assert [run["run_id"] for run in listed["runs"]] == [begun["id"].removeprefix("resp_")]
 
 
+class Archive:
+    """A history that has one sentence of every conversation."""
+
+    async def messages(self, thread: str, owner: str | None) -> list[Message]:
+        return [Message(role="user", parts=[TextPart(text=f"In {thread}, to {owner}.")])]
+
+
+@pytest.mark.parametrize(
+    ("owner", "conversation", "before"),
+    [
+        (None, "conv_1", []),
+        (None, "conv_0123456789abcdef", ["In conv_0123456789abcdef, to None."]),
+        ("ann", "conv_1", ["In conv_1, to ann."]),
+    ],
+)
+def test_of_a_conversation_that_can_be_guessed_nothing_is_told(
+    serve: Serve, owner: str | None, conversation: str, before: list[str]
+) -> None:
+    agent = Recorder(Script("x"))
+    tail = Tailrace(owner=lambda _: owner)
+    app = Starlette()
+    tail.install(app, "/runs")
+    tail.openai(agent, Archive()).install(app)
+
+    post(serve(app), "/responses", ask(conversation=conversation))
+
+    assert [message.text for message in agent.asked[0].messages] == [*before, "What time is it?"]
+
+
 # Repeated requests
 
 
@@ -449,6 +479,9 @@ def test_a_failed_response_can_be_looked_at(serve: Serve) -> None:
         ("/chat/completions", [], 400),
         ("/chat/completions", chat(model="m" * 129), 400),
         ("/responses", ask(conversation="c" * 129), 400),
+        ("/responses", ask(conversation="c\0d"), 400),
+        ("/responses", ask(input=[{"role": "user"}] * 10_001), 400),
+        ("/chat/completions", chat(messages=[{"role": "user"}] * 10_001), 400),
         ("/responses", ask(input=7), 400),
         ("/responses", ask(previous_response_id="resp_unknownunknownunknown"), 400),
         ("/responses", ask(previous_response_id="something else"), 400),

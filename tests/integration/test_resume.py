@@ -107,6 +107,19 @@ def test_head_has_the_headers_of_a_stream_and_no_body(two_runs: tuple[AppServer,
     assert (reply.status, reply.head["content-type"], reply.body) == (200, "text/event-stream", b"")
 
 
+def test_head_of_a_run_of_somebody_else_is_404(serve: Serve) -> None:
+    tail = Tailrace(owner=lambda request: request.headers.get("authorization"))
+    server = serve(latest_app(tail, Script("a")))
+    run_id = start(server, {"authorization": "ann"})
+
+    statuses = [
+        fetch(server.port, "HEAD", "/latest", {"cookie": f"run={run_id}", **who}).status
+        for who in ({"authorization": "ann"}, {"authorization": "bob"}, {})
+    ]
+
+    assert statuses == [200, 404, 404]
+
+
 @pytest.mark.parametrize("cookie", ["", "run=", "run=AAAAAAAAAAAAAAAAAAAAAAAAAA"])
 def test_no_run_and_one_that_is_unknown_are_404(two_runs: tuple[AppServer, str, str], cookie: str) -> None:
     server, _, _ = two_runs

@@ -45,6 +45,7 @@ class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
         max_records: Messages and appends of one stream.
         max_bytes: Bytes of one stream.
         append_bytes: Bytes of one append.
+        append_messages: Messages of one append. Stores keep them together, and read them so.
         producers: Producers that one stream remembers.
         lifetime_seconds: The longest time to live. A stream without one goes after so long without a reader or writer.
     """
@@ -53,6 +54,7 @@ class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_records: int = 100_000
     max_bytes: int = 16 * 1024**2
     append_bytes: int = 1024**2
+    append_messages: int = 2_000
     producers: int = 1_000
     lifetime_seconds: int = 7 * 24 * 3_600
 
@@ -266,7 +268,8 @@ class Ledger:
             return Verdict("invalid")
         # What only closes leaves no room for more in any case.
         fits = not append.body or (
-            self.length + len(messages) < limits.max_records
+            len(messages) <= limits.append_messages
+            and self.length + len(messages) < limits.max_records
             and self._size + len(append.body) <= limits.max_bytes
             and not (is_new and len(self._marks) >= limits.producers)
         )

@@ -35,7 +35,8 @@ __all__ = ["Creation", "StreamReader", "StreamView", "Streams", "new_nonce"]
 
 Creation: TypeAlias = Literal["created", "found", "too_many"]
 
-_READ_RECORDS = 512
+#: Not fewer than come with one append: some stores read an append whole, however few of it are wanted.
+_READ_RECORDS = 2_048
 #: Between losing a place and taking the next one others may be faster, but somebody always is the first.
 _ATTEMPTS = 64
 #: Streams that this process remembers the state of.

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from tailrace.web.errors import RequestInvalidError
 
@@ -16,13 +16,18 @@ async def read_bytes(request: Request, *, limit_bytes: int) -> bytes:
     """The body as it is, read here, and once.
 
     Raises:
-        RequestInvalidError: It is longer than `limit_bytes` (413); the rest is not read.
+        RequestInvalidError: It is longer than `limit_bytes` (413); the rest is not read. Or the client left before it
+            had sent all of it.
     """
     raw = bytearray()
-    async for chunk in request.stream():
-        raw.extend(chunk)
-        if len(raw) > limit_bytes:
-            raise RequestInvalidError(f"The body is larger than {limit_bytes} bytes.", status=413)
+    try:
+        async for chunk in request.stream():
+            raw.extend(chunk)
+            if len(raw) > limit_bytes:
+                raise RequestInvalidError(f"The body is larger than {limit_bytes} bytes.", status=413)
+    except ClientDisconnect:
+        # Nobody gets this answer; without it the server's log would have a traceback for everybody who leaves.
+        raise RequestInvalidError("The body is not whole.") from None
     return bytes(raw)
 
 
@@ -44,7 +49,7 @@ async def read_json(request: Request, shape: type[_T], *, limit_bytes: int) -> _
     try:
         return msgspec.json.decode(raw, type=shape)
     except msgspec.ValidationError as error:
-        # Names the field and the type it should have, and repeats nothing of the body.
+        # Names the field and the type it should have; of the body at most a short piece.
         raise RequestInvalidError(f"The body is not what this route takes: {error}.", status=422) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RequestInvalidError("The body is no JSON.", status=422) from None

@@ -34,6 +34,8 @@ _FAILURE_STATUS = {
     "provider_rate_limited": 429,
 }
 _ANY_FAILURE_STATUS = 502
+#: A reason may quote what the client has sent, however long that was.
+_REASON_CHARACTERS = 500
 
 
 class EarlyFailureError(TailraceError):
@@ -55,7 +57,7 @@ class RequestInvalidError(TailraceError):
     def __init__(self, reason: str, *, status: int = 400) -> None:
         """Say what is wrong with it."""
         self.status = status
-        super().__init__(reason)
+        super().__init__(reason[:_REASON_CHARACTERS])
 
 
 def error_response(error: TailraceError, dialect: Dialect) -> Response:

@@ -84,10 +84,11 @@ class _ReaderResponse(_LazyResponse, ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request; see `Tailrace.stream` for what it can be."""
         request = Request(scope, receive)
-        if request.method == "HEAD":
-            await _send_head(send, stream_headers(self._dialect.headers, self.raw_headers))
-            return
         try:
+            if request.method == "HEAD":
+                await self._check(request)
+                await _send_head(send, stream_headers(self._dialect.headers, self.raw_headers))
+                return
             reader = await self._reader(request)
         except TailraceError as error:
             await error_response(error, self._dialect)(scope, receive, send)
@@ -110,6 +111,9 @@ class _ReaderResponse(_LazyResponse, ABC):
             reader.warn_of_dependencies()
         if self._options.hold:
             await reader.ended()
+
+    async def _check(self, request: Request) -> None:
+        """Refuse who could not read, before a HEAD is answered."""
 
     @abstractmethod
     async def _reader(self, request: Request) -> RunReader:
@@ -151,14 +155,28 @@ class ResumeResponse(_ReaderResponse):
         super().__init__(tail, dialect=dialect, options=options)
         self._run_id = run_id
 
+    async def _check(self, request: Request) -> None:
+        await self._named(request)
+
     async def _reader(self, request: Request) -> RunReader:
+        run_id, cursor = await self._named(request)
+        return await self._opened(request, run_id, cursor, early=False)
+
+    async def _named(self, request: Request) -> tuple[str, Cursor]:
+        """The run that is meant, and the client's place in it.
+
+        Raises:
+            CursorInvalidError: The client says something that is no place.
+            RunNotFoundError: There is none for the caller.
+            StoreUnavailableError: The store gave no answer.
+        """
         owner = await self._owner(request)
         cursor = read_cursor(request) or START
         run_id = cursor.run_id or self._run_id
         if run_id is None:
             raise RunNotFoundError("")
         await self._tail.authorize(run_id, owner, after=cursor.seq)
-        return await self._opened(request, run_id, cursor, early=False)
+        return run_id, cursor
 
 
 class RunResponse(_ReaderResponse):

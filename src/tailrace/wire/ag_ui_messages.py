@@ -12,27 +12,24 @@ import msgspec
 
 from tailrace import fold
 from tailrace.fold import Message, ToolPart
+from tailrace.wire.calls import UNNAMED_TOOL
+from tailrace.wire.values import Json, arguments_of, given, text_of
 
 __all__ = [
     "Call",
-    "Json",
     "Kind",
     "Layout",
     "Piece",
-    "arguments_of",
     "citing",
-    "given",
     "messages_of",
     "result_message",
-    "text_of",
     "titled",
 ]
 
-Json: TypeAlias = dict[str, Any]
 Kind: TypeAlias = Literal["text", "reasoning"]
 
-#: Of a message and of a call that nobody gave an id or a name.
-_NO_ID, _NO_NAME = "message", "tool"
+#: Of a message that nobody gave an id.
+_NO_ID = "message"
 _TEXT_ROLES = frozenset({"assistant", "user", "system", "developer"})
 
 
@@ -164,7 +161,7 @@ class Layout:
         call = self.calls.get(call_id)
         if call is None:
             turn = self._turn(message_id)
-            name = _NO_NAME if name is None else name
+            name = UNNAMED_TOOL if name is None else name
             call = self.calls[call_id] = Call(call_id or f"{turn.id}:call", name, turn.for_call().id)
             self._begun(turn, call)
         return call
@@ -250,18 +247,3 @@ def citing(citations: list[Any] | None) -> Json | None:
 
 def _text_role(role: str) -> str:
     return role if role in _TEXT_ROLES else "assistant"
-
-
-def text_of(value: object) -> str:
-    """A tool's output as AG-UI has it: text as it is, JSON of everything else."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def arguments_of(value: object) -> str:
-    """A call's arguments as JSON text."""
-    return "{}" if value is None else msgspec.json.encode(value).decode()
-
-
-def given(**fields: object) -> Json:
-    """The fields that are there: AG-UI's clients end a run at a null."""
-    return {name: value for name, value in fields.items() if value is not None}

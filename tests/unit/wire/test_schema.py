@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from tailrace.events import EVENT_TYPES, Event, encode_record
+from tailrace.events import EVENT_TYPES, Entry, Event, encode_record
 from tailrace.wire.dialects.registry import DIALECTS
 from tailrace.wire.schema import event_kinds, item_schema
-from tests.unit.strategies import STRUCTS, structs
+from tailrace.wire.sse import Decoder
+from tests.unit.strategies import STRUCTS, logs, structs
 
 #: What checks a value, for each kind of event. The types of jsonschema are known in part only.
 SCHEMAS: dict[str | None, Any] = {kind.event: Draft202012Validator(kind.data or {}) for kind in event_kinds()}
@@ -43,3 +44,14 @@ def test_a_frame_is_of_one_kind() -> None:
     assert validator.is_valid({"id": "1", "event": "text.delta", "data": "{}"})
     assert not validator.is_valid({"event": "text.other", "data": "{}"})
     assert not validator.is_valid({"event": "text.delta"})
+
+
+@pytest.mark.parametrize("dialect", ["ai-sdk", "ag-ui", "openai-responses"])
+@given(log=logs)
+def test_a_frame_is_of_a_type_that_is_told(dialect: str, log: list[Entry]) -> None:
+    schemas = [kind.data for kind in DIALECTS[dialect].frame_kinds() if kind.data is not None]
+    told: Any = Draft202012Validator({"anyOf": schemas})
+    encoder = DIALECTS[dialect].encoder(run_id="run")
+
+    for event in Decoder().feed(b"".join(frame for entry in log for frame in encoder.encode(entry))):
+        assert event.data == "[DONE]" or told.is_valid(msgspec.json.decode(event.data)), event.data

@@ -26,10 +26,11 @@ from tailrace.web.mounts.ag_ui_input import ID_CHARACTERS, RunAgentInput, run_ag
 from tailrace.web.mounts.contract import AgentRequest, Surface
 from tailrace.web.reader import ReaderResponse, RunReader
 from tailrace.web.response import RunResponse, StartOptions
+from tailrace.wire.ag_ui_joining import META, started_as
 from tailrace.wire.ag_ui_messages import messages_of
+from tailrace.wire.ag_ui_values import interrupts_of
 from tailrace.wire.cursor import START, Cursor
-from tailrace.wire.dialects import ag_ui
-from tailrace.wire.dialects.ag_ui import DIALECT
+from tailrace.wire.dialects.ag_ui import DIALECT, FIRST_MESSAGE, PROTOCOL_VERSION
 
 __all__ = ["AgUiSurface"]
 
@@ -87,7 +88,7 @@ class AgUiSurface(Surface):
                 owner=owner,
                 thread=asked.thread_id,
                 parent_run_id=asked.parent_run_id and await self._derived(asked.parent_run_id, owner),
-                meta={ag_ui.META: {"run_id": asked.run_id}},
+                meta={META: {"run_id": asked.run_id}},
                 dialect_options=options,
             )
         except TailraceError as error:
@@ -138,11 +139,11 @@ class AgUiSurface(Surface):
         # What the client shows is what its reader sees; only one that shows nothing yet is told the history.
         history: Sequence[Message] = [] if asked.messages else await self._messages(info.thread, owner)
 
-        def joining(reduced: Reduced) -> Snapshot:
+        def snapshot(reduced: Reduced) -> Snapshot:
             before = asked.messages or messages_of(_without(history, reduced))
-            return ag_ui.joining(reduced, before)
+            return joining(reduced, before)
 
-        reader = RunReader(self._tail, request, info.run_id, START, dialect=DIALECT, options=options, joining=joining)
+        reader = RunReader(self._tail, request, info.run_id, START, dialect=DIALECT, options=options, joining=snapshot)
         return await ReaderResponse.opened(reader)
 
     async def _replayed(self, request: Request, run_id: str, owner: str | None) -> Response:
@@ -162,7 +163,7 @@ class AgUiSurface(Surface):
             headers = {name.decode(): value.decode("latin-1") for name, value in stream_headers(DIALECT.headers)}
             return Response(None, 200, headers)
         # Who asks like this is TanStack's client after a reload.
-        options = {"announce": ag_ui.FIRST_MESSAGE, **_dialect_options(request, None)}
+        options = {"announce": FIRST_MESSAGE, **_dialect_options(request, None)}
         return await ReaderResponse.opened(
             RunReader(self._tail, request, info.run_id, cursor, dialect=DIALECT, options=options)
         )
@@ -188,7 +189,7 @@ class AgUiSurface(Surface):
             elif self._history is None:
                 messages = reduced.messages
             if reduced.interrupts:
-                told["interrupts"] = {"runId": run_id, "pending": ag_ui.interrupts_of(reduced.interrupts)}
+                told["interrupts"] = {"runId": run_id, "pending": interrupts_of(reduced.interrupts)}
         in_form = messages_of if form == DIALECT.name else ui_messages
         return {"messages": in_form(messages), **told}
 
@@ -213,7 +214,7 @@ class AgUiSurface(Surface):
             entries = await self._log(run_id)
             first = entries[0].event if entries else None
             if isinstance(first, RunStarted):
-                return _Latest(ag_ui.started_as(first), reduce(entries))
+                return _Latest(started_as(first), reduce(entries))
         return None
 
     async def _log(self, run_id: str) -> list[Entry]:
@@ -263,7 +264,7 @@ def _dialect_options(request: Request, declared: str | None) -> dict[str, object
     """
     version = request.query_params.get("protocol_version")
     if version is None and declared is not None and declared.startswith("1."):
-        version = ag_ui.PROTOCOL_VERSION
+        version = PROTOCOL_VERSION
     DIALECT.encoder(run_id="", protocol_version=version)
     return {} if version is None else {"protocol_version": version}
 

@@ -72,7 +72,7 @@ class RunAgentInput(msgspec.Struct, rename="camel"):
         """Whether the client wants to read a run that it has not read so far: `{"tailrace": {"join": true}}`."""
         try:
             return msgspec.convert(self.forwarded_props or {}, _ForwardedProps).tailrace.join
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, RecursionError):
             return False
 
 
@@ -87,6 +87,8 @@ def run_agent_input(body: _Raw) -> tuple[RunAgentInput, list[Message]]:
         messages = conversation(asked.messages)
     except msgspec.ValidationError as error:
         raise RequestInvalidError(f"The body is not what this route takes: {error}.", status=422) from None
+    except RecursionError:
+        raise RequestInvalidError("The body is nested too deeply.", status=422) from None
     if not (asked.run_id.isprintable() and asked.thread_id.isprintable()):
         raise RequestInvalidError("An id is printable text.", status=422)
     return asked, messages

@@ -4,7 +4,7 @@ A chat's id is the thread of its runs. A stop and a resume name the chat, not th
 """
 
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from itertools import dropwhile, takewhile
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
@@ -31,6 +31,7 @@ __all__ = ["AiSdkSurface"]
 _BODY_BYTES = 8 * 1024**2
 _STOP_BODY_BYTES = 4 * 1024
 _BEGINNING_BYTES = 256 * 1024
+_BEGINNING_DEPTH = 128
 #: So long after its end an answer is still replayed to a client that asks whether there is one: it may have lost the
 #: connection just before the end. Later it would be shown an old answer as a new one.
 _REPLAYED_MS = 60_000
@@ -89,7 +90,8 @@ class AiSdkSurface(Surface):
 
     Which version of the AI SDK a client has it says with `?sdk_version=` or the header `ai-sdk-version`: 5, 6 or 7.
     Without it gets what all of them understand. Where runs have no owners the chat's id is all that protects the
-    chat: one under 16 characters can be answered in, but neither resumed nor, without a run's id, stopped.
+    chat: one under 16 characters can be answered in, but has no history, and is neither resumed nor, without a run's
+    id, stopped.
     """
 
     path: ClassVar[str] = "/api/chat"
@@ -139,6 +141,8 @@ class AiSdkSurface(Surface):
         continues = last.role == "assistant" and asked.trigger != "regenerate-message"
         start = StartOptions(
             run_id=run_id,
+            # Of an id of its own there is no second request.
+            fingerprint=[request.url.path, body] if "idempotency-key" in request.headers else None,
             owner=owner,
             thread=asked.id,
             message_id=last.id if continues else None,
@@ -192,7 +196,7 @@ class AiSdkSurface(Surface):
         if not sent:
             raise RequestInvalidError("The body has neither messages nor a message.", status=422)
         messages = [_message(message) for message in sent]
-        if self._history is None or len(messages) > 1:
+        if self._history is None or len(messages) > 1 or not _is_key(asked.id, owner):
             return messages
         (last,) = messages
         known = await self._history.messages(asked.id, owner)
@@ -268,7 +272,18 @@ def _sent(asked: _ChatBody) -> list[_UIMessage]:
 def _beginning(asked: _ChatBody) -> dict[str, Any] | None:
     """What the answer continues, for clients that come to it later, unless it is too much to be kept."""
     parts = _sent(asked)[-1].parts
-    return {CONTINUES: parts} if len(msgspec.json.encode(parts)) <= _BEGINNING_BYTES else None
+    is_kept = _is_flat(parts, _BEGINNING_DEPTH) and len(msgspec.json.encode(parts)) <= _BEGINNING_BYTES
+    return {CONTINUES: parts} if is_kept else None
+
+
+def _is_flat(value: object, depth: int) -> bool:
+    """Whether nothing in it is nested more deeply than that."""
+    inner: Iterable[object] = ()
+    if isinstance(value, dict):
+        inner = cast("dict[str, object]", value).values()
+    elif isinstance(value, list):
+        inner = cast("list[object]", value)
+    return depth > 0 and all(_is_flat(item, depth - 1) for item in inner)
 
 
 def _is_key(chat_id: str, owner: str | None) -> bool:
@@ -323,6 +338,8 @@ def _converted(value: dict[str, Any], shape: type[_T]) -> _T:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
         raise RequestInvalidError(f"The body is not what this route takes: {error}.", status=422) from None
+    except RecursionError:
+        raise RequestInvalidError("The body is nested too deeply.", status=422) from None
 
 
 def _message(message: _UIMessage) -> Message:

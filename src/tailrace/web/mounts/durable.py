@@ -9,6 +9,7 @@ import re
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -47,6 +48,9 @@ _TTL = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,16}", re.ASCII)
 _LARGEST_COUNT = 2**53 - 1
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: A page of another origin may have a browser send these types without asking first, and these headers not.
+_SIMPLE_TYPES = frozenset({None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
+_ASKED_HEADERS = ("authorization", "producer-id", "stream-closed", "stream-seq")
 _FORK_HEADERS = ("stream-forked-from", "stream-fork-offset", "stream-fork-sub-offset")
 
 _REFUSALS: dict[Outcome, tuple[int, str]] = {
@@ -57,7 +61,7 @@ _REFUSALS: dict[Outcome, tuple[int, str]] = {
     "mismatch": (409, "The stream has another content type."),
     "regress": (409, "Stream-Seq has to grow."),
     "invalid": (400, "The body is not one or more JSON values."),
-    "full": (413, "The stream has no room for that."),
+    "full": (413, "That is too much for one append, or the stream has no room for it."),
 }
 
 
@@ -156,7 +160,7 @@ class DurableStreams(Mount):
         opening = self._opening(request)
         body = await read_bytes(request, limit_bytes=self._limits.append_bytes)
         messages = _split(Format(opening.content_type), body)
-        if len(messages) >= self._limits.max_records:
+        if len(messages) > min(self._limits.append_messages, self._limits.max_records - 1):
             raise RequestInvalidError(_REFUSALS["full"][1], status=413)
         creation, view = await self._streams.create(stream_id, opening, messages, owner=owner)
         if creation == "too_many":
@@ -167,12 +171,15 @@ class DurableStreams(Mount):
         headers = {**log_headers(ledger.last, closed=ledger.closed), "content-type": ledger.format.content_type}
         if creation == "found":
             return Response(None, 200, headers)
-        return Response(None, 201, {**headers, "location": str(request.url.replace(query=""))})
+        # The path is decoded, and a name may have any character in it.
+        location = request.url.replace(path=quote(request.scope["path"]), query="")
+        return Response(None, 201, {**headers, "location": str(location)})
 
     async def _append(self, request: Request) -> Response:
         stream_id, _ = await self._place(request)
         body = await read_bytes(request, limit_bytes=self._limits.append_bytes)
         append = _read_append(request, body)
+        _check_page(request, append)
         view = self._streams.view(stream_id)
         verdict, last = await view.append(append)
         headers = {
@@ -325,6 +332,19 @@ def _read_append(request: Request, body: bytes) -> Append:
     if body and content_type is None:
         raise RequestInvalidError("The body has no content type.")
     return append
+
+
+def _check_page(request: Request, append: Append) -> None:
+    """Refuse what a page of another origin appends in the name of whoever looks at it.
+
+    Raises:
+        RequestInvalidError: The browser has sent cookies along, and did not ask before.
+    """
+    headers = request.headers
+    is_foreign = headers.get("sec-fetch-site") in {"cross-site", "same-site"} and "cookie" in headers
+    was_asked = append.media_type not in _SIMPLE_TYPES or any(name in headers for name in _ASKED_HEADERS)
+    if is_foreign and not was_asked:
+        raise RequestInvalidError("A page of another origin needs a Producer-Id or Stream-Seq.", status=403)
 
 
 def _mark(request: Request) -> Mark | None:

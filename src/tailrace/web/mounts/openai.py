@@ -39,6 +39,9 @@ _KEPT_INPUT_BYTES = 512 * 1024
 _LONGEST_CHAIN = 50
 #: How long the answer to a cancel waits for the run to have ended.
 _CANCEL_SECONDS = 5.0
+#: Where runs have no owners a conversation's id is all that protects what was said in it, and a shorter one can be
+#: guessed.
+_SECRET_CHARACTERS = 20
 #: A place in a response, as a decimal number.
 _LONGEST_NUMBER = 15
 
@@ -174,7 +177,7 @@ class OpenAISurface(Surface):
         before: list[Message] = []
         if body.instructions:
             before.append(Message(role="system", parts=[TextPart(text=body.instructions, done=True)]))
-        if self._history is not None and thread is not None:
+        if self._history is not None and thread is not None and _is_key(thread, owner):
             before.extend(await self._history.messages(thread, owner))
         if body.previous_response_id is not None:
             before.extend(await self._chain(body.previous_response_id, owner))
@@ -374,11 +377,16 @@ def _short(name: str | None, what: str) -> str | None:
     """A name that a client chose.
 
     Raises:
-        RequestInvalidError: It is too long.
+        RequestInvalidError: It is too long, or has characters that cannot be seen.
     """
-    if name is not None and len(name) > _LONGEST_NAME:
-        raise RequestInvalidError(f"{what} has more than {_LONGEST_NAME} characters.")
+    if name is not None and not (len(name) <= _LONGEST_NAME and name.isprintable()):
+        raise RequestInvalidError(f"{what} is printable text of at most {_LONGEST_NAME} characters.")
     return name or None
+
+
+def _is_key(thread: str, owner: str | None) -> bool:
+    """Whether knowing the conversation's id gives a right to it: whose it is is checked, or nobody can guess it."""
+    return owner is not None or len(thread) >= _SECRET_CHARACTERS
 
 
 def _frames_before(starting_after: str | None) -> int:

@@ -4,7 +4,7 @@ What a message has no part for, such as an image, is left out: an agent that wan
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -12,6 +12,8 @@ from tailrace.fold import Message, ReasoningPart, TextPart, ToolPart
 
 __all__ = ["ChatBody", "ResponseBody", "chat_messages", "input_messages", "newest_text"]
 
+#: Of one conversation: a body has room for millions of empty ones, each of which costs a hundred times its bytes.
+_MOST = msgspec.Meta(max_length=10_000)
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "refusal", "reasoning_text", "summary_text"})
 #: `developer` is what OpenAI calls the system's role since its reasoning models.
 _ROLES = {"developer": "system", "function": "tool"}
@@ -51,7 +53,7 @@ class _Body(msgspec.Struct, kw_only=True):
 class ChatBody(_Body, kw_only=True):
     """The body of `POST /chat/completions`."""
 
-    messages: list[_ChatMessage]
+    messages: Annotated[list[_ChatMessage], _MOST]
     stream_options: _StreamOptions | None = None
 
 
@@ -77,7 +79,7 @@ class _Conversation(msgspec.Struct):
 class ResponseBody(_Body, kw_only=True):
     """The body of `POST /responses`."""
 
-    input: str | list[_Item] = []
+    input: str | Annotated[list[_Item], _MOST] = []
     instructions: str | None = None
     previous_response_id: str | None = None
     conversation: str | _Conversation | None = None

@@ -24,170 +24,92 @@ itself. So what is open can be told from what a run amounts to, and a reader tha
 on as one who has read all of it.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Unpack
 
 import msgspec
 
-from tailrace import events, fold
-from tailrace.errors import OptionInvalidError
-from tailrace.events import Entry, Interrupt, Snapshot
-from tailrace.fold import Message, Reduced
-from tailrace.wire.ag_ui_messages import (
-    Call,
-    Json,
-    Kind,
-    Layout,
-    Piece,
-    arguments_of,
-    citing,
-    given,
-    messages_of,
-    result_message,
-    text_of,
-    titled,
-)
-from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, failure_in, failure_of, json_frame
+from tailrace import events
+from tailrace.events import Entry, Snapshot, ToolEvent
+from tailrace.fold import Reduced
+from tailrace.wire.ag_ui_joining import beside_of, started_as, step_name
+from tailrace.wire.ag_ui_messages import Call, Kind, Layout, Piece, citing, messages_of, result_message, titled
+from tailrace.wire.ag_ui_values import interrupts_of, operation_of, usage_of
+from tailrace.wire.dialects.contract import Dialect, Encoder, Option, RunConstants, choice
+from tailrace.wire.failures import failure_in, failure_of
+from tailrace.wire.frames import json_frame
+from tailrace.wire.retold import held_in
+from tailrace.wire.schema import FrameKind, enumerated
+from tailrace.wire.usage import Tally
+from tailrace.wire.values import Json, arguments_of, fields_of, given, text_of
 
-__all__ = ["DIALECT", "FIRST_MESSAGE", "META", "PROTOCOL_VERSION", "interrupts_of", "joining", "started_as"]
+__all__ = ["DIALECT", "FIRST_MESSAGE", "PROTOCOL_VERSION"]
 
 #: What is spoken with clients that ask for it.
 PROTOCOL_VERSION = "1.0"
 #: What a client may want to be announced.
 FIRST_MESSAGE = "first-message"
-#: Under this name `run.started.meta` keeps `{"run_id"}`, the id by which the client knows the run.
-META = "ag_ui"
 
-_ToolEvent: TypeAlias = (
-    events.ToolStarted
-    | events.ToolArgsDelta
-    | events.ToolReady
-    | events.ToolProgress
-    | events.ToolOutput
-    | events.ToolError
+_TYPES = (
+    "RUN_STARTED",
+    "RUN_FINISHED",
+    "RUN_ERROR",
+    "STEP_STARTED",
+    "STEP_FINISHED",
+    "TEXT_MESSAGE_START",
+    "TEXT_MESSAGE_CONTENT",
+    "TEXT_MESSAGE_END",
+    "REASONING_START",
+    "REASONING_MESSAGE_START",
+    "REASONING_MESSAGE_CONTENT",
+    "REASONING_MESSAGE_END",
+    "REASONING_END",
+    "REASONING_ENCRYPTED_VALUE",
+    "TOOL_CALL_START",
+    "TOOL_CALL_ARGS",
+    "TOOL_CALL_END",
+    "TOOL_CALL_RESULT",
+    "STATE_SNAPSHOT",
+    "STATE_DELTA",
+    "MESSAGES_SNAPSHOT",
+    "ACTIVITY_SNAPSHOT",
+    "CUSTOM",
 )
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_TOKENS = 2**53 - 1
-_USAGE_FIELDS = {
-    "inputTokens": "input_tokens",
-    "outputTokens": "output_tokens",
-    "reasoningTokens": "reasoning_tokens",
-    "cachedInputTokens": "cached_input_tokens",
-    "cacheWriteInputTokens": "cache_write_input_tokens",
-}
 _CUSTOM_VALUES: dict[type, Callable[[Any], tuple[str, object, Json]]] = {
     events.Data: lambda event: (event.name, event.data, {"id": event.id, "transient": event.transient}),
     events.UIAction: lambda event: ("ui.action", event.action, {"id": event.id}),
     events.Suggestions: lambda event: ("suggestions", event.items, {}),
-    events.Source: lambda event: ("source", _fields_of(event), {}),
-    events.File: lambda event: ("file", _fields_of(event), {}),
-    events.Notice: lambda event: ("notice", _fields_of(event), {}),
+    events.Source: lambda event: ("source", fields_of(event), {}),
+    events.File: lambda event: ("file", fields_of(event), {}),
+    events.Notice: lambda event: ("notice", fields_of(event), {}),
 }
-#: RFC 6902 and, for the paths, RFC 6901: clients end the run at anything else.
-_OPERATIONS = {
-    "add": ("path", "value"),
-    "remove": ("path",),
-    "replace": ("path", "value"),
-    "move": ("from", "path"),
-    "copy": ("from", "path"),
-    "test": ("path", "value"),
-}
-_POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")
-
-
-def _fields_of(event: events.Event) -> Json:
-    fields: Json = msgspec.to_builtins(event)
-    return {name: value for name, value in fields.items() if name not in {"type", "ext"} and value is not None}
-
-
-# Joining a run --------------------------------------------------------------------------------------------------------
-
-
-class _Beside(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a snapshot has no room for, in its `ext`.
-
-    Attributes:
-        before: The conversation before the run, in AG-UI's form.
-        steps: Id and name of each step that is not finished.
-        line: The newest status.
-        thoughts: All of them.
-        progress: The newest of each.
-    """
-
-    before: list[Json] = []
-    steps: list[tuple[str | None, str]] = []
-    line: str | None = None
-    thoughts: list[str] = []
-    progress: list[events.Progress] = []
-
-
-def joining(reduced: Reduced, before: list[Json]) -> Snapshot:
-    """A run so far for a client that joins it.
-
-    Args:
-        reduced: The run.
-        before: The conversation before it, in AG-UI's form. What the client has and is in neither will be gone.
-    """
-    beside = _Beside(
-        before=before,
-        steps=[(step.id, _step_name(step)) for step in reduced.steps if not step.done],
-        line=reduced.line,
-        thoughts=reduced.thoughts,
-        progress=list(reduced.progress.values()),
-    )
-    snapshot = fold.snapshot(reduced)
-    return msgspec.structs.replace(snapshot, ext={**(snapshot.ext or {}), META: msgspec.to_builtins(beside)})
-
-
-def _beside(event: Snapshot) -> _Beside:
-    try:
-        return msgspec.convert((event.ext or {}).get(META, {}), _Beside)
-    except msgspec.ValidationError:
-        return _Beside()
-
-
-def _step_name(step: events.StepStarted | fold.Step) -> str:
-    return step.name or (step.step_id if isinstance(step, events.StepStarted) else step.id) or f"step {step.index or 1}"
-
-
-# Encoding -------------------------------------------------------------------------------------------------------------
 
 
 class AgUiEncoder(Encoder):
     """Remembers what is open, and which message each part belongs to."""
 
     def __init__(
-        self,
-        *,
-        run_id: str,
-        thread_id: str | None = None,
-        ids: IdForm = "seq",
-        speaks_1_0: bool = False,
-        announces: bool = False,
+        self, *, protocol_version: str | None = None, announce: bool = False, **run: Unpack[RunConstants]
     ) -> None:
-        """Begin a run; what is not said here is said of `Encoder`.
+        """Begin a run.
 
         Args:
-            run_id: See there.
-            thread_id: See there.
-            ids: See there.
-            speaks_1_0: For clients that declare version 1.0 of the protocol.
-            announces: For clients that begin their answer anew at its first message, and would lose the reasoning
+            protocol_version: `1.0`, or nothing for clients that declare none.
+            announce: For clients that begin their answer anew at its first message, and would lose the reasoning
                 before it and all that follows: the message is opened, and closed, before the reasoning.
+            **run: See `Encoder`.
         """
-        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
-        self._speaks_1_0 = speaks_1_0
-        self._announces = announces
+        super().__init__(**run)
+        self._protocol_version = protocol_version
+        self._announces = announce
         #: The ids that the client knows; after `run.started` they do not change.
         self._ids_told: Json = {}
         self._layout = Layout()
         self._open_piece: Piece | None = None
         self._steps: dict[str | None, str] = {}
         self._thoughts = 0
-        self._usage: dict[tuple[str | None, str | None], events.Usage] = {}
+        self._tally = Tally()
         self._at_ms = 0
         self._frames: list[bytes] = []
 
@@ -210,7 +132,7 @@ class AgUiEncoder(Encoder):
         if isinstance(event, events.RunStarted):
             run_id, thread_id = started_as(event), event.thread_id or thread_id
         self._ids_told = {"threadId": thread_id or self.run_id, "runId": run_id}
-        self._say("RUN_STARTED", self._ids_told, protocolVersion=PROTOCOL_VERSION if self._speaks_1_0 else None)
+        self._say("RUN_STARTED", self._ids_told, protocolVersion=self._protocol_version)
 
     # Text and reasoning
 
@@ -328,7 +250,7 @@ class AgUiEncoder(Encoder):
 
     def _call(
         self,
-        event: _ToolEvent,
+        event: ToolEvent,
         *,
         message_id: str | None = None,
         name: str | None = None,
@@ -371,7 +293,7 @@ class AgUiEncoder(Encoder):
     # Steps, activities, state, and what AG-UI has no word for
 
     def _step_started(self, event: events.StepStarted) -> None:
-        self._start_step(event.step_id, _step_name(event))
+        self._start_step(event.step_id, step_name(event))
 
     def _start_step(self, step_id: str | None, name: str) -> None:
         open_names = self._steps.values()
@@ -398,7 +320,7 @@ class AgUiEncoder(Encoder):
         self._show("THOUGHT", f"{self._ids_told['runId']}:thought:{self._thoughts}", content)
 
     def _progress(self, event: events.Progress) -> None:
-        self._show("PROGRESS", f"{self._ids_told['runId']}:progress:{event.id or ''}", _fields_of(event))
+        self._show("PROGRESS", f"{self._ids_told['runId']}:progress:{event.id or ''}", fields_of(event))
 
     def _show(self, kind: str, message_id: str, content: Json) -> None:
         """Something beside the answer; what was shown under this id before is replaced."""
@@ -412,31 +334,30 @@ class AgUiEncoder(Encoder):
         self._say("STATE_SNAPSHOT", {"snapshot": event.state})
 
     def _state_delta(self, event: events.StateDelta) -> None:
-        operations = [_operation(operation) for operation in event.patch]
+        operations = [operation_of(operation) for operation in event.patch]
         if None in operations:
             self._say("CUSTOM", {"name": "state.delta", "value": event.patch})
         else:
             self._say("STATE_DELTA", {"delta": operations})
 
-    def _count_usage(self, event: events.Usage) -> None:
-        key = (event.provider, event.model)
-        self._usage.pop(key, None)
-        self._usage[key] = event
+    def _used(self, event: events.Usage) -> None:
+        self._tally.take(event)
 
     # A reader that begins here
 
     def _snapshot(self, event: Snapshot) -> None:
         self._close_all()
         self._layout = Layout()
-        beside = _beside(event)
-        own = self._layout.take(msgspec.convert(msgspec.to_builtins(event.messages), list[Message]))
-        messages = {message.get("id"): message for message in [*beside.before, *own]}
-        if messages:
-            self._say("MESSAGES_SNAPSHOT", {"messages": list(messages.values())})
+        beside = beside_of(event)
+        messages, used = held_in(event)
+        own = self._layout.take(messages)
+        shown = {message.get("id"): message for message in [*beside.before, *own]}
+        if shown:
+            self._say("MESSAGES_SNAPSHOT", {"messages": list(shown.values())})
         if event.state is not None:
             self._say("STATE_SNAPSHOT", {"snapshot": event.state})
         patches: list[Json] = (event.ext or {}).get("state_patches", [])
-        if operations := [operation for patch in patches if (operation := _operation(patch)) is not None]:
+        if operations := [operation for patch in patches if (operation := operation_of(patch)) is not None]:
             self._say("STATE_DELTA", {"delta": operations})
         if beside.line is not None:
             self._status(events.Status(beside.line))
@@ -445,9 +366,9 @@ class AgUiEncoder(Encoder):
             self._thought(events.Thought(text))
         for progress in beside.progress:
             self._progress(progress)
-        self._usage = {}
-        for usage in msgspec.convert(msgspec.to_builtins(event.usage or []), list[events.Usage]):
-            self._count_usage(usage)
+        self._tally = Tally()
+        for usage in used:
+            self._tally.take(usage)
         self._reopen(event.open or {}, beside.steps)
 
     def _reopen(self, still_open: Json, steps: list[tuple[str | None, str]]) -> None:
@@ -469,7 +390,7 @@ class AgUiEncoder(Encoder):
         self._finish("success", result=event.result, metadata=reason)
 
     def _cancelled(self, event: events.RunCancelled) -> None:
-        if self._speaks_1_0:
+        if self._protocol_version:
             self._finish("cancelled", metadata={"reason": event.reason})
         else:
             self._fail({"code": "cancelled", "message": "The run was cancelled."})
@@ -477,12 +398,9 @@ class AgUiEncoder(Encoder):
     def _paused(self, event: events.RunPaused) -> None:
         interrupts = interrupts_of(event.interrupts)
         self._close_all()
-        if not self._speaks_1_0 and interrupts:
+        if not self._protocol_version and interrupts:
             self._say("CUSTOM", {"name": "interrupts", "value": interrupts})
-        if interrupts:
-            self._finish("interrupt", interrupts=interrupts)
-        else:
-            self._finish("success")
+        self._finish("interrupt" if interrupts else "success", interrupts=interrupts or None)
 
     def _failed(self, event: events.RunFailed) -> None:
         beside = given(correlationId=event.correlation_id, retryable=event.retryable)
@@ -500,19 +418,19 @@ class AgUiEncoder(Encoder):
         metadata: Json | None = None,
     ) -> None:
         self._close_all()
-        told = {"type": outcome, **given(interrupts=interrupts)} if self._speaks_1_0 else None
+        told = {"type": outcome, **given(interrupts=interrupts)} if self._protocol_version else None
         self._say(
             "RUN_FINISHED",
             self._ids_told,
             outcome=told,
             result=result,
-            usage=_usage_rows(self._usage.values()) or None,
+            usage=usage_of(self._tally.counts) or None,
             metadata=metadata,
         )
 
     def _fail(self, failure: Mapping[str, str], metadata: Json | None = None) -> None:
         self._close_all()
-        self._say("RUN_ERROR", failure, usage=_usage_rows(self._usage.values()) or None, metadata=metadata)
+        self._say("RUN_ERROR", failure, usage=usage_of(self._tally.counts) or None, metadata=metadata)
 
     def _close_all(self) -> None:
         if self._open_piece is not None:
@@ -544,7 +462,7 @@ class AgUiEncoder(Encoder):
         **dict.fromkeys(_CUSTOM_VALUES, _custom),
         events.StateSnapshot: _state,
         events.StateDelta: _state_delta,
-        events.Usage: _count_usage,
+        events.Usage: _used,
         events.Snapshot: _snapshot,
         events.RunCompleted: _completed,
         events.RunCancelled: _cancelled,
@@ -554,108 +472,19 @@ class AgUiEncoder(Encoder):
     }
 
 
-class _Known(msgspec.Struct, frozen=True):
-    run_id: str
-
-
-class _Meta(msgspec.Struct, frozen=True):
-    ag_ui: _Known | None = None
-
-
-def started_as(event: events.RunStarted) -> str:
-    """The run's id as its client knows it; the run's own, if it began in another protocol."""
-    try:
-        known = msgspec.convert(event.meta or {}, _Meta).ag_ui
-    except msgspec.ValidationError:
-        known = None
-    return event.run_id if known is None else known.run_id
-
-
-def interrupts_of(interrupts: Iterable[Interrupt]) -> list[Json]:
-    """What a paused run waits for, in AG-UI's form."""
-    return [
-        {
-            "id": interrupt.id,
-            "reason": interrupt.kind,
-            **given(
-                message=interrupt.message,
-                toolCallId=interrupt.call_id,
-                responseSchema=interrupt.schema,
-                expiresAt=_iso_time(interrupt.expires_at_ms),
-            ),
-        }
-        for interrupt in interrupts
-    ]
-
-
-def _iso_time(at_ms: int | None) -> str | None:
-    if at_ms is None:
-        return None
-    try:
-        return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")
-    except OverflowError:
-        return None
-
-
-def _usage_rows(usage: Iterable[events.Usage]) -> list[Json]:
-    return [_usage_row(used) for used in usage]
-
-
-def _usage_row(used: events.Usage) -> Json:
-    tokens = {told: getattr(used, name) for told, name in _USAGE_FIELDS.items()}
-    if used.input_tokens is not None and used.output_tokens is not None:
-        tokens["totalTokens"] = used.input_tokens + used.output_tokens
-    in_range = {name: count for name, count in tokens.items() if count is not None and 0 <= count <= _MOST_TOKENS}
-    return {**given(provider=used.provider, model=used.model), **in_range}
-
-
-def _operation(operation: Json) -> Json | None:
-    """The operation with the fields that it has to have, and nothing if it lacks one."""
-    kind = operation.get("op")
-    needed = _OPERATIONS.get(kind) if isinstance(kind, str) else None
-    if needed is None or not operation.keys() >= set(needed):
-        return None
-    pointers = [operation[name] for name in needed if name != "value"]
-    if not all(isinstance(pointer, str) and _POINTER.fullmatch(pointer) for pointer in pointers):
-        return None
-    return {"op": kind, **{name: operation[name] for name in needed}}
-
-
 class AgUi(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "ag-ui"
-    options: ClassVar[frozenset[str]] = frozenset({"protocol_version", "announce"})
+    encodes_with: ClassVar[type[Encoder]] = AgUiEncoder
+    options: ClassVar[Mapping[str, Option]] = {
+        "protocol_version": choice({None: None, PROTOCOL_VERSION: PROTOCOL_VERSION}),
+        "announce": choice({None: False, FIRST_MESSAGE: True}),
+    }
 
-    def encoder(
-        self,
-        *,
-        run_id: str,
-        thread_id: str | None = None,
-        ids: IdForm = "seq",
-        protocol_version: object = None,
-        announce: object = None,
-        **_options: object,
-    ) -> AgUiEncoder:
-        """See `AgUiEncoder`.
-
-        `protocol_version` is `1.0`, or absent for clients that declare nothing; `announce` is `first-message`, or
-        absent.
-
-        Raises:
-            OptionInvalidError: One of them is something else.
-        """
-        if protocol_version not in (None, PROTOCOL_VERSION):
-            raise OptionInvalidError("protocol_version", protocol_version)
-        if announce not in (None, FIRST_MESSAGE):
-            raise OptionInvalidError("announce", announce)
-        return AgUiEncoder(
-            run_id=run_id,
-            thread_id=thread_id,
-            ids=ids,
-            speaks_1_0=protocol_version is not None,
-            announces=announce is not None,
-        )
+    def frame_kinds(self) -> list[FrameKind]:
+        """JSON with the `type` of an event."""
+        return [FrameKind(None, enumerated("type", _TYPES))]
 
     def document(self, reduced: Reduced) -> bytes:
         """`{"threadId", "status", "messages"}`, and `result`, `state`, `interrupts`, `usage`, `error` if there are."""
@@ -668,7 +497,7 @@ class AgUi(Dialect):
                     result=reduced.result,
                     state=reduced.state,
                     interrupts=interrupts_of(reduced.interrupts) or None,
-                    usage=_usage_rows(reduced.usage) or None,
+                    usage=usage_of(reduced.usage) or None,
                     error=failure_in(reduced),
                 ),
             }

@@ -22,19 +22,31 @@ A run may continue a message, because the page ran a tool or somebody approved o
 option `replay` it is told again, for a page that was loaded anew, as these clients forget the message at a `start`.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
-from typing import Any, ClassVar, Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, TypeAlias, Unpack
 
 import msgspec
 
 from tailrace import events
-from tailrace.errors import EventInvalidError, OptionInvalidError
-from tailrace.events import Entry
-from tailrace.fold import MERGED_CHARACTERS, Message, Part, Reduced, TextPart, ToolPart
-from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, failure_in, failure_of, frame, json_frame
+from tailrace.events import Entry, ToolEvent
+from tailrace.fold import Reduced
+from tailrace.wire.ai_sdk_messages import (
+    answer_of,
+    data_of,
+    events_of,
+    interrupt_fields,
+    message_of,
+    source_part,
+    usage_of,
+)
+from tailrace.wire.calls import UNNAMED_TOOL
+from tailrace.wire.dialects.contract import Dialect, Encoder, Option, RunConstants, choice
+from tailrace.wire.failures import failure_of
+from tailrace.wire.frames import frame, json_frame
+from tailrace.wire.retold import held_in, parts_of
 from tailrace.wire.schema import FrameKind
+from tailrace.wire.usage import Tally
+from tailrace.wire.values import Json, given
 
 __all__ = ["CONTINUES", "DIALECT"]
 
@@ -46,8 +58,6 @@ _Done: TypeAlias = events.TextDone | events.ReasoningDone
 _PartKey: TypeAlias = tuple[str, str | None, str | None]
 
 _DONE = frame(b"[DONE]")
-_VERSIONS = {"5": 5, "6": 6, "7": 7}
-_UNNAMED = "tool"
 _UNFINISHED = "The run ended before the tool did."
 #: The chunks that are written, beside those that begin with `data-`.
 _CHUNKS = (
@@ -60,12 +70,6 @@ _CHUNKS = (
 _FINISH_REASONS = {"content_filter": "content-filter", "tool_calls": "tool-calls"}
 #: Of arguments that never became complete so much may be shown as input; what is longer is not.
 _KEPT_CHARACTERS = 128 * 1024
-_TOKENS = {
-    "inputTokens": "input_tokens",
-    "outputTokens": "output_tokens",
-    "reasoningTokens": "reasoning_tokens",
-    "cachedInputTokens": "cached_input_tokens",
-}
 
 
 class _Call:
@@ -74,7 +78,7 @@ class _Call:
     def __init__(self, name: str, executor: str | None = None, title: str | None = None) -> None:
         self.name = name
         self.state: Literal["writing", "ready", "done"] = "writing"
-        self.kind: dict[str, object] = {} if executor == "client" else {"dynamic": True}
+        self.kind: Json = {} if executor == "client" else {"dynamic": True}
         self.marks = {
             **self.kind,
             **({"providerExecuted": True} if executor == "provider" else {}),
@@ -103,25 +107,15 @@ class _Call:
 class AiSdkEncoder(Encoder):
     """Knows what is open at the client, and which ids it has seen."""
 
-    def __init__(
-        self,
-        *,
-        run_id: str,
-        thread_id: str | None = None,
-        ids: IdForm = "seq",
-        sdk_version: int = 5,
-        replay: bool = False,
-    ) -> None:
-        """See `Encoder`.
+    def __init__(self, *, sdk_version: int = 5, replay: bool = False, **run: Unpack[RunConstants]) -> None:
+        """Begin a run.
 
         Args:
-            run_id: The run.
-            thread_id: The chat.
-            ids: How ids are written.
             sdk_version: 5, 6 or 7.
             replay: Whether the client has nothing of a message that the run continues.
+            **run: See `Encoder`.
         """
-        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
+        super().__init__(**run)
         self._sdk_version = sdk_version
         self._replay = replay
         self._frames: list[bytes] = []
@@ -132,7 +126,7 @@ class AiSdkEncoder(Encoder):
         self._calls: dict[str, _Call] = {}
         self._step_calls: dict[str, _Call] = {}
         self._last_call_id: str | None = None
-        self._usage: dict[tuple[str | None, str | None], events.Usage] = {}
+        self._tally = Tally()
 
     def bodies(self, entry: Entry) -> list[bytes]:
         """See the module for what each event becomes."""
@@ -148,10 +142,9 @@ class AiSdkEncoder(Encoder):
             self._start(events.RunStarted(run_id=self.run_id))
         write(self, event)
 
-    def _write(self, chunk: str, values: dict[str, Any] | None = None, /, **fields: object) -> None:
+    def _write(self, chunk: str, values: Json | None = None, /, **fields: object) -> None:
         """Add a chunk: `values` as they are, of `fields` those that are there, as a null would end the stream."""
-        present = {name: value for name, value in fields.items() if value is not None}
-        self._frames.append(json_frame({"type": chunk, **present, **(values or {})}))
+        self._frames.append(json_frame({"type": chunk, **given(**fields), **(values or {})}))
 
     # The message and its steps ---------------------------------------------------------------------------------------
 
@@ -159,14 +152,14 @@ class AiSdkEncoder(Encoder):
         if self._started:
             return
         self._started = True
-        metadata = _present(runId=event.run_id, threadId=event.thread_id or self.thread_id, model=event.model)
+        metadata = given(runId=event.run_id, threadId=event.thread_id or self.thread_id, model=event.model)
         self._write("start", messageId=event.message_id, messageMetadata=metadata)
         self._go_on_after((event.meta or {}).get(CONTINUES))
 
     def _go_on_after(self, parts: object) -> None:
         """Know what the message has already; whoever has it too is not told."""
         told = len(self._frames)
-        for event in _told_before(parts):
+        for event in events_of(parts):
             self._take(event)
         self._end_step()
         if not self._replay:
@@ -206,13 +199,14 @@ class AiSdkEncoder(Encoder):
             self._go_on()
             stream_id = self._open_parts[key] = self._unused(event.part_id or kind)
             self._write(f"{kind}-start", id=stream_id)
-        self._write(f"{kind}-delta", id=stream_id, delta=event.delta)
+        # Not by `_write`: of these there are many, and all fields are there.
+        self._frames.append(json_frame({"type": f"{kind}-delta", "id": stream_id, "delta": event.delta}))
 
     def _part_done(self, event: _Done) -> None:
         kind, kept = (
-            ("text", _present(citations=event.citations))
+            ("text", given(citations=event.citations))
             if isinstance(event, events.TextDone)
-            else ("reasoning", _present(signature=event.signature, redacted=event.redacted))
+            else ("reasoning", given(signature=event.signature, redacted=event.redacted))
         )
         self._close_part((kind, event.message_id, event.part_id), {"tailrace": kept} if kept else None)
 
@@ -224,7 +218,7 @@ class AiSdkEncoder(Encoder):
         for key in [key for key in self._open_parts if message_id in {None, key[1]}]:
             self._close_part(key)
 
-    def _close_part(self, key: _PartKey, metadata: dict[str, Any] | None = None) -> None:
+    def _close_part(self, key: _PartKey, metadata: Json | None = None) -> None:
         stream_id = self._open_parts.pop(key, None)
         if stream_id is not None:
             self._write(f"{key[0]}-end", id=stream_id, providerMetadata=metadata)
@@ -250,7 +244,7 @@ class AiSdkEncoder(Encoder):
     def _tool_args(self, event: events.ToolArgsDelta) -> None:
         call_id, call = self._call_of(event)
         if call is None:
-            call = self._begin_call(call_id, _Call(_UNNAMED))
+            call = self._begin_call(call_id, _Call(UNNAMED_TOOL))
         if call.state == "writing":
             call.keep(event.delta)
             self._write("tool-input-delta", toolCallId=call_id, inputTextDelta=event.delta)
@@ -258,7 +252,7 @@ class AiSdkEncoder(Encoder):
     def _tool_ready(self, event: events.ToolReady) -> None:
         call_id, call = self._call_of(event)
         if call is None:
-            call = self._add_call(call_id, _Call(event.name or _UNNAMED))
+            call = self._add_call(call_id, _Call(event.name or UNNAMED_TOOL))
         if call.state == "writing":
             call.name = event.name or call.name
             self._make_ready(call_id, call, {} if event.input is None else event.input)
@@ -280,12 +274,9 @@ class AiSdkEncoder(Encoder):
 
     def _tool_error(self, event: events.ToolError) -> None:
         call_id, call = self._call_of(event)
-        self._refuse(call_id, call or self._add_call(call_id, _Call(_UNNAMED)), event.message)
+        self._refuse(call_id, call or self._add_call(call_id, _Call(UNNAMED_TOOL)), event.message)
 
-    def _call_of(
-        self,
-        event: events.ToolArgsDelta | events.ToolReady | events.ToolProgress | events.ToolOutput | events.ToolError,
-    ) -> tuple[str, _Call | None]:
+    def _call_of(self, event: ToolEvent) -> tuple[str, _Call | None]:
         """The call that the event means, if it is known: without an id, the one that was started last."""
         if event.call_id is None and self._last_call_id is None:
             self._last_call_id = self._unused("call")
@@ -304,7 +295,7 @@ class AiSdkEncoder(Encoder):
 
     def _ready_call(self, call_id: str) -> _Call:
         """The call, of which the client knows the input: it takes no result before."""
-        call = self._calls.get(call_id) or self._add_call(call_id, _Call(_UNNAMED))
+        call = self._calls.get(call_id) or self._add_call(call_id, _Call(UNNAMED_TOOL))
         if call.state == "writing":
             self._make_ready(call_id, call, call.parse()[0])
         return call
@@ -327,7 +318,7 @@ class AiSdkEncoder(Encoder):
 
     def _source(self, event: events.Source) -> None:
         self._begin_step()
-        chunk, fields = _source(event, event.source_id or self._unused("source"))
+        chunk, fields = source_part(event, event.source_id or self._unused("source"))
         self._write(chunk, **fields)
 
     def _file(self, event: events.File) -> None:
@@ -338,13 +329,13 @@ class AiSdkEncoder(Encoder):
         self._write(f"data-{event.name}", {"data": event.data}, id=event.id, transient=event.transient or None)
 
     def _transient(self, event: events.Status) -> None:
-        self._write("data-status", {"data": _plain(event)}, transient=True)
+        self._write("data-status", {"data": data_of(event)}, transient=True)
 
     def _fact(self, event: events.Thought | events.Notice) -> None:
-        self._write(f"data-{events.event_type(event)}", {"data": _plain(event)})
+        self._write(f"data-{events.event_type(event)}", {"data": data_of(event)})
 
     def _progress(self, event: events.Progress) -> None:
-        self._write("data-progress", {"data": _plain(event)}, id=event.id or "progress")
+        self._write("data-progress", {"data": data_of(event)}, id=event.id or "progress")
 
     def _action(self, event: events.UIAction) -> None:
         self._write("data-ui-action", {"data": event.action}, id=event.id)
@@ -360,22 +351,17 @@ class AiSdkEncoder(Encoder):
         self._write("data-state-delta", {"data": event.patch}, transient=True)
 
     def _used(self, event: events.Usage) -> None:
-        self._usage[event.provider, event.model] = event
-        self._write("message-metadata", messageMetadata={"usage": _usage(self._usage.values())})
+        self._tally.take(event)
+        self._write("message-metadata", messageMetadata={"usage": usage_of(self._tally.counts)})
 
     def _snapshot(self, event: events.Snapshot) -> None:
         """What the run was so far, as if it had been told; a client that was told it needs no summary."""
         if self._uses or self._calls:
             return
-        try:
-            messages = msgspec.convert(msgspec.to_builtins(event.messages), list[Message])
-            used = msgspec.convert(msgspec.to_builtins(event.usage or []), list[events.Usage])
-        except (msgspec.ValidationError, TypeError):
-            return
-        for message in _answer(messages):
-            for part in message.parts:
-                for told in _retold(message.id, part):
-                    self._take(told)
+        messages, used = held_in(event)
+        for message in answer_of(messages):
+            for told in parts_of(message):
+                self._take(told)
         if event.state is not None:
             self._take(events.StateSnapshot(state=event.state))
         for usage in used:
@@ -418,7 +404,7 @@ class AiSdkEncoder(Encoder):
         if self._sdk_version >= 6 and interrupt.kind == "approval" and call is not None and call.state == "ready":
             self._write("tool-approval-request", approvalId=interrupt.id, toolCallId=call_id, reason=interrupt.message)
         else:
-            self._write("data-interrupt", {"data": _interrupt(interrupt)}, id=interrupt.id)
+            self._write("data-interrupt", {"data": interrupt_fields(interrupt)}, id=interrupt.id)
 
     def _settle(self, *, failed: bool) -> None:
         """Close parts and inputs; a call without a result waits for one, unless the run failed."""
@@ -437,7 +423,7 @@ class AiSdkEncoder(Encoder):
             self._end_step()
 
     def _finish(self, finish_reason: str, **metadata: object) -> None:
-        self._write("finish", finishReason=finish_reason, messageMetadata=_present(**metadata))
+        self._write("finish", finishReason=finish_reason, messageMetadata=given(**metadata))
         self._frames.append(_DONE)
 
     _WRITERS: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
@@ -476,33 +462,21 @@ class AiSdkEncoder(Encoder):
     }
 
 
+def _answered(calls: dict[str, _Call]) -> bool:
+    """Whether there are calls, and each has its result."""
+    return bool(calls) and all(call.state == "done" for call in calls.values())
+
+
 class AiSdk(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "ai-sdk"
     headers: ClassVar[Mapping[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
-    options: ClassVar[frozenset[str]] = frozenset({"sdk_version", "replay"})
-
-    def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: object
-    ) -> AiSdkEncoder:
-        """See `AiSdkEncoder`; without `sdk_version` it writes what every version reads.
-
-        Raises:
-            OptionInvalidError: `sdk_version` is neither 5, 6 nor 7, or `replay` neither 0 nor 1.
-        """
-        version, replay = options.get("sdk_version", 5), options.get("replay", 0)
-        if str(version) not in _VERSIONS:
-            raise OptionInvalidError("sdk_version", version)
-        if str(replay) not in {"0", "1"}:
-            raise OptionInvalidError("replay", replay)
-        return AiSdkEncoder(
-            run_id=run_id,
-            thread_id=thread_id,
-            ids=ids,
-            sdk_version=_VERSIONS[str(version)],
-            replay=str(replay) == "1",
-        )
+    encodes_with: ClassVar[type[Encoder]] = AiSdkEncoder
+    options: ClassVar[Mapping[str, Option]] = {
+        "sdk_version": choice({"5": 5, "6": 6, "7": 7}),
+        "replay": choice({"1": True, "0": False}),
+    }
 
     def frame_kinds(self) -> list[FrameKind]:
         """JSON with the `type` of a chunk, or `[DONE]`."""
@@ -512,212 +486,7 @@ class AiSdk(Dialect):
 
     def document(self, reduced: Reduced) -> bytes:
         """A `UIMessage`: `{"id", "role", "metadata", "parts"}`; `metadata` has `status`, and `error` of a failure."""
-        answer = _answer(reduced.messages)
-        metadata = _present(
-            runId=reduced.run_id,
-            threadId=reduced.thread_id,
-            model=reduced.model,
-            status=reduced.status,
-            usage=_usage(reduced.usage) if reduced.usage else None,
-            error=failure_in(reduced),
-            result=reduced.result,
-        )
-        parts = [_ui_part(part) for message in answer for part in message.parts]
-        parts.extend(chain(_content(reduced), _facts(reduced), _data(reduced)))
-        first_id = next((message.id for message in answer), None) or reduced.run_id or ""
-        return msgspec.json.encode({"id": first_id, "role": "assistant", "metadata": metadata, "parts": parts})
-
-
-def _present(**fields: object) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _plain(event: events.Event) -> dict[str, Any]:
-    """The event's own fields."""
-    fields: dict[str, Any] = msgspec.to_builtins(event)
-    return {name: value for name, value in fields.items() if name not in {"type", "id", "ext"}}
-
-
-def _answered(calls: dict[str, _Call]) -> bool:
-    """Whether there are calls, and each has its result."""
-    return bool(calls) and all(call.state == "done" for call in calls.values())
-
-
-def _usage(used: Iterable[events.Usage]) -> dict[str, int]:
-    """The sum over all models, by the AI SDK's names."""
-    used = list(used)
-    sums = {
-        name: sum(getattr(usage, field) or 0 for usage in used)
-        for name, field in _TOKENS.items()
-        if any(getattr(usage, field) is not None for usage in used)
-    }
-    return {**sums, "totalTokens": sums.get("inputTokens", 0) + sums.get("outputTokens", 0)}
-
-
-def _source(source: events.Source, source_id: str) -> tuple[str, dict[str, object]]:
-    """The type and the fields of a source, as a chunk and as a part."""
-    if source.kind == "url" and source.url is not None:
-        return "source-url", _present(sourceId=source_id, url=source.url, title=source.title)
-    return "source-document", _present(
-        sourceId=source_id,
-        mediaType=source.media_type or "application/octet-stream",
-        title=source.title or source.filename or source.url or "Document",
-        filename=source.filename,
-    )
-
-
-def _interrupt(interrupt: events.Interrupt) -> dict[str, object]:
-    return _present(
-        id=interrupt.id,
-        kind=interrupt.kind,
-        toolCallId=interrupt.call_id,
-        message=interrupt.message,
-        schema=interrupt.schema,
-        expiresAtMs=interrupt.expires_at_ms,
-    )
-
-
-def _answer(messages: list[Message]) -> list[Message]:
-    """The messages of the assistant after the last one of the user."""
-    asked = max((place for place, message in enumerate(messages, 1) if message.role == "user"), default=0)
-    return [message for message in messages[asked:] if message.role == "assistant"]
-
-
-def _retold(message_id: str | None, part: Part) -> Iterator[events.Event]:
-    """The events that make a part of a snapshot."""
-    if isinstance(part, ToolPart):
-        yield from _retold_call(message_id, part)
-        return
-    delta, done = (
-        (events.TextDelta, events.TextDone(message_id=message_id, part_id=part.id, citations=part.citations))
-        if isinstance(part, TextPart)
-        else (
-            events.ReasoningDelta,
-            events.ReasoningDone(message_id=message_id, part_id=part.id, signature=part.signature),
-        )
-    )
-    for start in range(0, len(part.text) or 1, MERGED_CHARACTERS):
-        yield delta(part.text[start : start + MERGED_CHARACTERS], message_id=message_id, part_id=part.id)
-    if part.done:
-        yield done
-
-
-def _retold_call(message_id: str | None, call: ToolPart) -> Iterator[events.Event]:
-    call_id = call.call_id
-    yield events.ToolStarted(call_id=call_id, name=call.name or _UNNAMED, message_id=message_id, title=call.title)
-    if call.args:
-        yield events.ToolArgsDelta(call.args, call_id=call_id)
-    if call.state != "started":
-        yield events.ToolReady(call_id=call_id, input=call.input)
-    match call.state:
-        case "running":
-            yield events.ToolProgress(call_id=call_id, output=call.output, progress=call.progress)
-        case "done":
-            yield events.ToolOutput(call_id=call_id, output=call.output)
-        case "error":
-            error = call.error or {}
-            yield events.ToolError(call_id=call_id, code=error.get("code", ""), message=error.get("message", ""))
-        case _:
-            pass
-
-
-def _told_before(parts: object) -> Iterator[events.Event]:
-    """The events that make the parts of a `UIMessage`; what is none of its parts is left out."""
-    try:
-        sent = msgspec.convert(parts, list[dict[str, Any]])
-    except msgspec.ValidationError:
-        return
-    for part in sent:
-        for record in _records(part):
-            with contextlib.suppress(EventInvalidError):
-                yield events.decode(msgspec.json.encode(record))
-
-
-def _records(part: dict[str, Any]) -> list[dict[str, Any]]:
-    kind = str(part.get("type"))
-    if kind == "step-start":
-        return [{"type": "step.started"}]
-    if kind in {"text", "reasoning"}:
-        return [{"type": f"{kind}.delta", "delta": part.get("text")}, {"type": f"{kind}.done"}]
-    if kind == "file":
-        return [{"type": kind, "media_type": part.get("mediaType"), "url": part.get("url")}]
-    what, _, name = kind.partition("-")
-    if what == "source":
-        fields = {"source_id": part.get("sourceId"), "media_type": part.get("mediaType")}
-        return [{"type": what, "kind": name, **fields, **{key: part.get(key) for key in ("url", "title", "filename")}}]
-    if what == "data":
-        return [{"type": what, "name": name, "data": part.get("data"), "id": part.get("id")}]
-    return _call_records(part, None if what == "dynamic" else name) if what in {"tool", "dynamic"} else []
-
-
-def _call_records(part: dict[str, Any], static_name: str | None) -> list[dict[str, Any]]:
-    call = {"call_id": part.get("toolCallId")}
-    executor = "server" if static_name is None else "client"
-    begun = {"type": "tool.started", "name": static_name or part.get("toolName"), "executor": executor, **call}
-    ready = {"type": "tool.ready", "input": part.get("input"), **call}
-    match part.get("state"):
-        case "output-available":
-            return [begun, ready, {"type": "tool.output", "output": part.get("output"), **call}]
-        case "output-error" | "output-denied":
-            reason = part.get("errorText") or ""
-            return [begun, ready, {"type": "tool.error", "code": "error", "message": reason, **call}]
-        case _:
-            return [begun, ready]
-
-
-def _ui_part(part: Part) -> dict[str, Any]:
-    """A part of a message as a part of a `UIMessage`."""
-    if not isinstance(part, ToolPart):
-        kind = "text" if isinstance(part, TextPart) else "reasoning"
-        return {"type": kind, "text": part.text, "state": "done"}
-    shown: dict[str, Any] = {
-        "type": "dynamic-tool",
-        "toolName": part.name or _UNNAMED,
-        "toolCallId": part.call_id or "",
-        "input": {} if part.input is None else part.input,
-    }
-    match part.state:
-        case "done":
-            return {**shown, "state": "output-available", "output": part.output}
-        case "error":
-            return {**shown, "state": "output-error", "errorText": (part.error or {}).get("message", "")}
-        case _:
-            return {**shown, "state": "input-available"}
-
-
-def _content(reduced: Reduced) -> Iterator[dict[str, Any]]:
-    """Sources and files, as parts."""
-    for number, source in enumerate(reduced.sources, 1):
-        kind, fields = _source(source, source.source_id or f"source{number}")
-        yield {"type": kind, **fields}
-    for file in reduced.files:
-        yield {"type": "file", "mediaType": file.media_type, "url": file.url}
-
-
-def _facts(reduced: Reduced) -> Iterator[dict[str, Any]]:
-    """What was said beside the answer, as parts."""
-    for text in reduced.thoughts:
-        yield {"type": "data-thought", "data": {"text": text}}
-    for progress_id, progress in reduced.progress.items():
-        yield {"type": "data-progress", "id": progress_id or "progress", "data": _plain(progress)}
-    for action in reduced.actions:
-        yield {"type": "data-ui-action", "data": action}
-    if reduced.suggestions:
-        yield {"type": "data-suggestions", "id": "suggestions", "data": reduced.suggestions}
-    for notice in reduced.notices:
-        yield {"type": "data-notice", "data": _plain(notice)}
-    if reduced.state is not None:
-        yield {"type": "data-state", "id": "state", "data": reduced.state}
-    for interrupt in reduced.interrupts:
-        yield {"type": "data-interrupt", "id": interrupt.id, "data": _interrupt(interrupt)}
-
-
-def _data(reduced: Reduced) -> Iterator[dict[str, Any]]:
-    """The application's own data, as parts."""
-    for key, value in reduced.data.items():
-        name, has_id, data_id = key.partition("#")
-        told = [{"id": data_id, "data": value}] if has_id else [{"data": item} for item in value]
-        yield from ({"type": f"data-{name}", **part} for part in told)
+        return msgspec.json.encode(message_of(reduced))
 
 
 DIALECT = AiSdk()

@@ -12,42 +12,33 @@ one listener would get both. A pause is `paused` with `{"interrupts"}`.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import msgspec
 
 from tailrace import events
 from tailrace.events import Entry
 from tailrace.fold import Reduced, ToolPart
-from tailrace.wire.dialects.contract import (
-    Dialect,
-    Encoder,
-    IdForm,
-    TextPieces,
-    failure_in,
-    failure_of,
-    frame,
-    frame_name,
-    json_frame,
-    value_frame,
-)
+from tailrace.wire.calls import UNNAMED_TOOL, CallNames
+from tailrace.wire.dialects.contract import Dialect, Encoder, RunConstants
+from tailrace.wire.failures import failure_in, failure_of
+from tailrace.wire.frames import TextPieces, frame, frame_name, json_frame, value_frame
 from tailrace.wire.schema import FrameKind
+from tailrace.wire.values import given
 
 __all__ = ["DIALECT"]
 
 _END_NAME = "end"
 _END = frame(b"", event=_END_NAME)
-#: A call goes by this name if nobody told its own.
-_UNNAMED = "tool"
 
 
 class ChunksEncoder(Encoder):
     """Remembers the names of the calls, whether any text was written, and whether it ends within a line end."""
 
-    def __init__(self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq") -> None:
+    def __init__(self, **run: Unpack[RunConstants]) -> None:
         """See `Encoder`."""
-        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
-        self._names: dict[str | None, str] = {}
+        super().__init__(**run)
+        self._names = CallNames()
         self._text = TextPieces(event="chunk")
         self._wrote_text = False
 
@@ -60,16 +51,9 @@ class ChunksEncoder(Encoder):
         self._wrote_text = self._wrote_text or bool(event.delta)
         return self._text.frames(event.delta)
 
-    def _tool_started(self, event: events.ToolStarted) -> list[bytes]:
-        self._names[event.call_id] = event.name
-        return [value_frame(event.name, event="tool_use")]
-
-    def _tool_ready(self, event: events.ToolReady) -> list[bytes]:
-        """A source that only reports complete calls is told now; of any other the call was told when it began."""
-        if event.name is None or event.call_id in self._names:
-            return []
-        self._names[event.call_id] = event.name
-        return [value_frame(event.name, event="tool_use")]
+    def _tool_begun(self, event: events.ToolStarted | events.ToolReady) -> list[bytes]:
+        name = self._names.begun(event)
+        return [] if name is None else [value_frame(name, event="tool_use")]
 
     def _tool_output(self, event: events.ToolOutput) -> list[bytes]:
         return self._returned(event.call_id, event.output)
@@ -78,8 +62,7 @@ class ChunksEncoder(Encoder):
         return self._returned(event.call_id, {"error": event.message})
 
     def _returned(self, call_id: str | None, output: object) -> list[bytes]:
-        name = self._names.get(call_id, _UNNAMED)
-        return [json_frame(_output(name, output, call_id), event="tool_output")]
+        return [json_frame(_output(self._names.of(call_id), output, call_id), event="tool_output")]
 
     def _data(self, event: events.Data) -> list[bytes]:
         return [] if event.name == _END_NAME else [value_frame(event.data, event=frame_name(event.name))]
@@ -97,8 +80,8 @@ class ChunksEncoder(Encoder):
 
     _WRITERS: ClassVar[dict[type, Callable[[Any, Any], list[bytes]]]] = {
         events.TextDelta: _chunk,
-        events.ToolStarted: _tool_started,
-        events.ToolReady: _tool_ready,
+        events.ToolStarted: _tool_begun,
+        events.ToolReady: _tool_begun,
         events.ToolOutput: _tool_output,
         events.ToolError: _tool_error,
         events.Data: _data,
@@ -111,25 +94,19 @@ class ChunksEncoder(Encoder):
 
 
 def _output(name: str, output: object, call_id: str | None) -> dict[str, object]:
-    told: dict[str, object] = {"name": name, "output": output}
-    return told if call_id is None else {**told, "call_id": call_id}
+    return {"name": name, "output": output, **given(call_id=call_id)}
 
 
 def _document_output(tool: ToolPart) -> dict[str, object]:
     output = tool.output if tool.error is None else {"error": tool.error["message"]}
-    return _output(tool.name or _UNNAMED, output, tool.call_id)
+    return _output(tool.name or UNNAMED_TOOL, output, tool.call_id)
 
 
 class Chunks(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "chunks"
-
-    def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **_options: object
-    ) -> ChunksEncoder:
-        """See `ChunksEncoder`; there are no options."""
-        return ChunksEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
+    encodes_with: ClassVar[type[Encoder]] = ChunksEncoder
 
     def frame_kinds(self) -> list[FrameKind]:
         """Its own frames; application data goes by other names."""
@@ -138,15 +115,9 @@ class Chunks(Dialect):
 
     def document(self, reduced: Reduced) -> bytes:
         """`{"response", "tool_outputs", "status"}`, `interrupts` if the run paused, and `error` if it failed."""
-        answer: dict[str, Any] = {
-            "response": reduced.text,
-            "tool_outputs": [_document_output(tool) for tool in reduced.tools if tool.state in {"done", "error"}],
-            "status": reduced.status,
-        }
-        if reduced.interrupts:
-            answer["interrupts"] = reduced.interrupts
-        if (failure := failure_in(reduced)) is not None:
-            answer["error"] = failure
+        outputs = [_document_output(tool) for tool in reduced.tools if tool.state in {"done", "error"}]
+        beside = given(interrupts=reduced.interrupts or None, error=failure_in(reduced))
+        answer = {"response": reduced.text, "tool_outputs": outputs, "status": reduced.status, **beside}
         return msgspec.json.encode(answer)
 
 

@@ -6,39 +6,34 @@ So an encoding can be shared by all readers, and a reader that attaches at n get
 whose output for them was thrown away. The second rule: each of the terminal events yields at least one frame.
 """
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
-from tailrace.events import Entry, RunFailed, RunInterrupted
+from tailrace.errors import OptionInvalidError
+from tailrace.events import Entry
 from tailrace.fold import Reduced
 from tailrace.wire.schema import FrameKind
-from tailrace.wire.sse import encode_event
 
-__all__ = [
-    "Dialect",
-    "Encoder",
-    "IdForm",
-    "TextPieces",
-    "error_document",
-    "failure_in",
-    "failure_of",
-    "frame",
-    "frame_name",
-    "json_frame",
-    "value_frame",
-]
+__all__ = ["Dialect", "Encoder", "IdForm", "Option", "RunConstants", "choice"]
 
 #: `seq`: the URL names the run, ids are bare numbers. `run`: ids name the run. `none`: there is no log to come back to.
 IdForm = Literal["seq", "run", "none"]
 
-_INTERRUPTED = "The answer was interrupted."
+#: What a value means that was given for an option; it raises ValueError or KeyError if that is nothing.
+Option: TypeAlias = Callable[[object], object]
 
-_json = msgspec.json.Encoder()
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}", re.ASCII)
+_T = TypeVar("_T")
+
+
+class RunConstants(TypedDict):
+    """What an encoder knows of its run before the first event: the keywords that every encoder takes."""
+
+    run_id: str
+    thread_id: NotRequired[str | None]
+    ids: NotRequired[IdForm]
 
 
 class Encoder(ABC):
@@ -64,9 +59,7 @@ class Encoder(ABC):
         entry covers and k counts the frames of the entry so far. An entry outside the log (number 0) carries none.
         """
         bodies = self.bodies(entry)
-        if not entry.seq or self._ids == "none":
-            return bodies
-        if not bodies:
+        if not bodies or not entry.seq or self._ids == "none":
             return bodies
         *earlier, last = bodies
         frames = [b"id: %b%d.%d\n%b" % (self._id_prefix, entry.since - 1, k, body) for k, body in enumerate(earlier, 1)]
@@ -83,34 +76,35 @@ class Dialect(ABC):
 
     Attributes:
         name: As in `?dialect=`.
+        encodes_with: The class of its encoders; it takes what `Encoder` takes, and the options by their names.
         headers: Response headers beyond those that every stream has.
         resumes: Whether its usual clients come back with their cursor when a stream ends early.
         stateful: Whether an encoder that attaches in mid-run must be fed the events before.
         merges: Whether its clients take merged deltas; false where frames are counted.
-        options: Names of the options of its encoder; a URL carries them as query parameters, so a value may be text.
+        options: What its encoders can be told; a URL carries options as query parameters, so a value may be text.
     """
 
     name: ClassVar[str]
+    encodes_with: ClassVar[type[Encoder]]
     headers: ClassVar[Mapping[str, str]] = {}
     resumes: ClassVar[bool] = False
     stateful: ClassVar[bool] = True
     merges: ClassVar[bool] = True
-    options: ClassVar[frozenset[str]] = frozenset()
+    options: ClassVar[Mapping[str, Option]] = {}
 
-    @abstractmethod
-    def encoder(
-        self,
-        *,
-        run_id: str,
-        thread_id: str | None = None,
-        ids: IdForm = "seq",
-        **options: object,
-    ) -> Encoder:
+    def encoder(self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: object) -> Encoder:
         """A fresh encoder for one run; options that the dialect does not know are ignored.
 
         Raises:
             OptionInvalidError: The value of an option is none it can have.
         """
+        told: dict[str, Any] = {}
+        for name in self.options.keys() & options:
+            try:
+                told[name] = self.options[name](options[name])
+            except (KeyError, ValueError):
+                raise OptionInvalidError(name, options[name]) from None
+        return self.encodes_with(run_id=run_id, thread_id=thread_id, ids=ids, **told)
 
     def frame_kinds(self) -> Sequence[FrameKind]:
         """What its frames can be, for documentation."""
@@ -122,63 +116,9 @@ class Dialect(ABC):
 
     def error(self, status: int, code: str, message: str) -> bytes:
         """The JSON body of a failure before the stream began; `status` is the HTTP status it is sent with."""
-        return error_document(status, code, message)
+        return msgspec.json.encode({"error": {"code": code, "message": message, "status": status}})
 
 
-def json_frame(value: object, *, event: str | None = None) -> bytes:
-    """A frame without id whose data is one line of JSON."""
-    return frame(_json.encode(value), event=event)
-
-
-def frame(line: bytes, *, event: str | None = None) -> bytes:
-    """A frame without id; `line` has no line break, `event` is a name known to have none."""
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), line) if event else b"data: %b\n\n" % line
-
-
-def value_frame(value: object, *, event: str | None = None) -> bytes:
-    """A frame without id whose data is the text itself, over as many lines as it has; JSON of what is no text."""
-    return encode_event(value, event=event) if isinstance(value, str) else json_frame(value, event=event)
-
-
-def frame_name(name: str) -> str:
-    """The name under which a frame shows what the application named so; `data` for one that no source may use."""
-    return name if _NAME.fullmatch(name) else "data"
-
-
-class TextPieces:
-    """Text as raw data, piece by piece: whoever joins the data of its frames has the text, its line ends as LF.
-
-    Empty pieces are no frames, and a CRLF that was cut in two is one line end, as it would be in one piece.
-    """
-
-    def __init__(self, *, event: str | None = None) -> None:
-        """Begin a text; `event` is the name of its frames."""
-        self._event = event
-        self._after_cr = False
-
-    def frames(self, piece: str) -> list[bytes]:
-        """The frame of the next piece, or none."""
-        rest = piece.removeprefix("\n") if self._after_cr else piece
-        if piece:
-            self._after_cr = piece.endswith("\r")
-        return [encode_event(rest, event=self._event)] if rest else []
-
-
-def failure_of(ending: RunFailed | RunInterrupted) -> dict[str, str]:
-    """`{"code", "message"}` of an ending that is a failure; the message may be shown to anyone."""
-    if isinstance(ending, RunFailed):
-        return {"code": ending.code, "message": ending.message}
-    return {"code": ending.reason, "message": _INTERRUPTED}
-
-
-def failure_in(reduced: Reduced) -> dict[str, str] | None:
-    """What `failure_of` says of the run's ending; `None` if it did not fail."""
-    failure = reduced.failure
-    if failure is None or reduced.status == "cancelled":
-        return None
-    return {"code": failure.code, "message": _INTERRUPTED if reduced.status == "interrupted" else failure.message}
-
-
-def error_document(status: int, code: str, message: str) -> bytes:
-    """`{"error": {"code", "message", "status"}}`, the shape of every error that is not a stream."""
-    return _json.encode({"error": {"code": code, "message": message, "status": status}})
+def choice(meanings: Mapping[str | None, _T]) -> Callable[[object], _T]:
+    """An option of few values, here as text in small letters; `None` stands for itself, if it may be given."""
+    return lambda value: meanings[None if value is None else str(value).lower()]

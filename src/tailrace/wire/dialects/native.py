@@ -11,7 +11,8 @@ import msgspec
 
 from tailrace.events import EVENT_TYPES, Data, Entry, Event, Opaque, encode_record, event_type
 from tailrace.fold import Reduced
-from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, frame, frame_name
+from tailrace.wire.dialects.contract import Dialect, Encoder
+from tailrace.wire.frames import frame, frame_name
 from tailrace.wire.schema import FrameKind, event_kinds
 
 __all__ = ["DIALECT", "RESET", "reconnect"]
@@ -53,14 +54,9 @@ class Native(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "native"
+    encodes_with: ClassVar[type[Encoder]] = NativeEncoder
     resumes: ClassVar[bool] = True
     stateful: ClassVar[bool] = False
-
-    def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **_options: object
-    ) -> NativeEncoder:
-        """See `NativeEncoder`; there are no options."""
-        return NativeEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
 
     def frame_kinds(self) -> list[FrameKind]:
         """Every event of the vocabulary, and the two that are in no log. An application's own data has its own name."""

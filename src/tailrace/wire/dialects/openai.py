@@ -16,33 +16,38 @@ whole before the end. A pause is no finish reason of its own: whoever approves a
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import msgspec
 
 from tailrace import events
-from tailrace.errors import OptionInvalidError
-from tailrace.events import Entry, Event, Terminal
+from tailrace.events import Entry, Event, Terminal, ToolEvent
 from tailrace.fold import ReasoningPart, Reduced, reduce
-from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, failure_in, failure_of, frame, json_frame
+from tailrace.wire.dialects.contract import Dialect, Encoder, Option, RunConstants, choice
+from tailrace.wire.failures import failure_in, failure_of
+from tailrace.wire.frames import frame, json_frame
+from tailrace.wire.openai_turn import Call, Turn, error_body, extension, model_name, refusal
+from tailrace.wire.retold import log_of
 from tailrace.wire.schema import FrameKind, enumerated
-from tailrace.wire.turn import Call, ToolEvent, Turn, error_body, refusal, retold
 
 __all__ = ["DIALECT", "OpenAIChat"]
 
 _DONE = frame(b"[DONE]")
 _FINISH_REASONS = frozenset({"stop", "length", "content_filter"})
-_YES_OR_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
 class OpenAIChatEncoder(Encoder):
     """Remembers what every chunk repeats, the calls and the usage."""
 
-    def __init__(
-        self, *, run_id: str, thread_id: str | None, ids: IdForm, model: str | None, include_usage: bool
-    ) -> None:
-        """See `OpenAIChat.encoder`."""
-        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
+    def __init__(self, *, model: str | None = None, include_usage: bool = False, **run: Unpack[RunConstants]) -> None:
+        """Begin a run; a completion's id is `chatcmpl-` and the run's.
+
+        Args:
+            model: What the model is called, by default what the run says.
+            include_usage: Whether there is a chunk with the usage.
+            **run: See `Encoder`.
+        """
+        super().__init__(**run)
         self._turn = Turn(model)
         self._include_usage = include_usage
         self._begun = False
@@ -64,7 +69,7 @@ class OpenAIChatEncoder(Encoder):
         if self._begun:
             return []
         self._begun = True
-        return [self._delta({"role": "assistant", "content": ""}, _told(event))]
+        return [self._delta({"role": "assistant", "content": ""}, {} if event is None else extension(event))]
 
     def _text(self, event: events.TextDelta) -> list[bytes]:
         return [self._delta({"content": event.delta})]
@@ -95,17 +100,17 @@ class OpenAIChatEncoder(Encoder):
         left = self._turn.left_to_client(event)
         frames = [self._whole_call(call) for call in left if call.id not in self._indexes]
         frames += [self._arguments(call, call.arguments) for call in left if not any(call.pieces)]
-        frames.append(self._delta({}, _told(event), finish_reason=_finish_reason(event, left)))
+        frames.append(self._delta({}, extension(event), finish_reason=_finish_reason(event, left)))
         if self._include_usage and (usage := self._turn.usage):
             # After everything else: a client takes the usage of the last chunk.
             frames.append(self._chunk([], {"usage": _usage(usage)}))
         return [*frames, _DONE]
 
     def _broken(self, event: events.RunFailed | events.RunInterrupted) -> list[bytes]:
-        return [json_frame({"error": error_body(**failure_of(event)), **_told(event)}), _DONE]
+        return [json_frame({"error": error_body(**failure_of(event)), **extension(event)}), _DONE]
 
     def _extension(self, event: Event) -> bytes:
-        return self._chunk([], _told(event))
+        return self._chunk([], extension(event))
 
     def _delta(
         self, delta: Mapping[str, object], fields: Mapping[str, object] = {}, *, finish_reason: str | None = None
@@ -131,35 +136,11 @@ class OpenAIChat(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "openai"
-    options: ClassVar[frozenset[str]] = frozenset({"model", "include_usage"})
-
-    def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: object
-    ) -> OpenAIChatEncoder:
-        """A fresh encoder.
-
-        Args:
-            run_id: The run; a completion's id is `chatcmpl-` and this.
-            thread_id: The protocol has no word for it.
-            ids: How ids are written.
-            **options: `model`, what the model is called, by default what the run says; `include_usage`, whether there
-                is a chunk with the usage.
-
-        Raises:
-            OptionInvalidError: `include_usage` is neither true nor false.
-        """
-        include_usage = options.get("include_usage", False)
-        wanted = _YES_OR_NO.get(str(include_usage).lower())
-        if wanted is None:
-            raise OptionInvalidError("include_usage", include_usage)
-        model = options.get("model")
-        return OpenAIChatEncoder(
-            run_id=run_id,
-            thread_id=thread_id,
-            ids=ids,
-            model=None if model is None else str(model),
-            include_usage=wanted,
-        )
+    encodes_with: ClassVar[type[Encoder]] = OpenAIChatEncoder
+    options: ClassVar[Mapping[str, Option]] = {
+        "model": model_name,
+        "include_usage": choice({"true": True, "1": True, "false": False, "0": False}),
+    }
 
     def frame_kinds(self) -> list[FrameKind]:
         """A chunk, an error, or `[DONE]`."""
@@ -172,7 +153,7 @@ class OpenAIChat(Dialect):
 
     def document(self, reduced: Reduced) -> bytes:
         """A `chat.completion`."""
-        return self.document_of(retold(reduced), run_id=reduced.run_id or "")
+        return self.document_of(log_of(reduced), run_id=reduced.run_id or "")
 
     def document_of(self, entries: Iterable[Entry], *, run_id: str, model: str | None = None) -> bytes:
         """A log as a `chat.completion`; with `error`, too, if the run failed or was interrupted."""
@@ -203,11 +184,6 @@ class OpenAIChat(Dialect):
 
 def _head(kind: str, run_id: str, turn: Turn) -> dict[str, object]:
     return {"id": f"chatcmpl-{run_id}", "object": kind, "created": turn.created_at, "model": turn.model}
-
-
-def _told(event: Event | None) -> dict[str, msgspec.Raw]:
-    """The event itself, beside what the protocol makes of it."""
-    return {} if event is None else {"tailrace": msgspec.Raw(events.encode(event))}
 
 
 def _finish_reason(ending: Terminal, left: list[Call]) -> str:

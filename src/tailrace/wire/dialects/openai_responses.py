@@ -14,24 +14,28 @@ A reader goes on after a number, so frames are counted, and deltas never merged.
 which each encoder therefore keeps.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal, TypeAlias, Unpack, get_args
 
 import msgspec
 
 from tailrace import events
-from tailrace.events import Entry, Event, Terminal
+from tailrace.events import Entry, Event, Terminal, ToolEvent
 from tailrace.fold import Reduced, merge
-from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, failure_of, json_frame
+from tailrace.wire.calls import UNNAMED_TOOL
+from tailrace.wire.dialects.contract import Dialect, Encoder, Option, RunConstants
+from tailrace.wire.failures import failure_of
+from tailrace.wire.frames import json_frame
+from tailrace.wire.openai_turn import Call, Turn, extension, model_name, refusal
+from tailrace.wire.retold import log_of
 from tailrace.wire.schema import FrameKind, enumerated
-from tailrace.wire.turn import Call, ToolEvent, Turn, refusal, retold
+from tailrace.wire.values import Json, text_of
 
 __all__ = ["DIALECT", "OpenAIResponses"]
 
 #: The items that are written piece by piece, and what their one part is called.
 _PARTS = {"message": "output_text", "reasoning": "reasoning_text"}
 _SERVER_LABEL = "tailrace"
-_UNNAMED_TOOL = "tool"
 
 #: The types of all frames.
 _EVENTS = (
@@ -75,9 +79,9 @@ class _Item(msgspec.Struct):
     index: int
     kind: _Kind
     key: object
-    facts: dict[str, Any]
+    facts: Json
     pieces: list[str] = []
-    annotations: list[dict[str, Any]] = []
+    annotations: list[Json] = []
     status: _Status = "in_progress"
     has_arguments: bool = False
 
@@ -86,12 +90,12 @@ class _Item(msgspec.Struct):
         return "".join(self.pieces)
 
     @property
-    def part(self) -> dict[str, Any]:
-        part: dict[str, Any] = {"type": _PARTS[self.kind], "text": self.text}
+    def part(self) -> Json:
+        part: Json = {"type": _PARTS[self.kind], "text": self.text}
         return {**part, "annotations": self.annotations, "logprobs": []} if self.kind == "message" else part
 
     @property
-    def value(self) -> dict[str, Any]:
+    def value(self) -> Json:
         held = {"content": [self.part]} if self.kind in _PARTS else {"arguments": self.text}
         return {"id": self.id, "type": self.kind, "status": self.status, **self.facts, **held}
 
@@ -99,38 +103,41 @@ class _Item(msgspec.Struct):
 class OpenAIResponsesEncoder(Encoder):
     """Keeps the response as its client has it."""
 
-    def __init__(self, *, run_id: str, thread_id: str | None, ids: IdForm, model: str | None) -> None:
-        """See `OpenAIResponses.encoder`."""
-        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
+    def __init__(self, *, model: str | None = None, **run: Unpack[RunConstants]) -> None:
+        """Begin a run; a response's id is `resp_` and the run's.
+
+        Args:
+            model: What the model is called, by default what the run says.
+            **run: See `Encoder`.
+        """
+        super().__init__(**run)
         self._turn = Turn(model)
+        self._frames: list[bytes] = []
         self._count = 0
+        self._merged = 0
         self._output: list[_Item] = []
         self._writing: _Item | None = None
         self._calls: dict[str, _Item] = {}
-        self._ended: dict[str, Any] = {}
+        self._ended: Json = {}
 
     def bodies(self, entry: Entry) -> list[bytes]:
         """See the module for what each event becomes."""
         event = entry.event
-        opening = [] if self._count else self._opening(entry)
-        if isinstance(event, events.RunStarted) and opening:
-            return opening
-        # Whoever was sent these events unmerged has counted a frame for each.
-        merged = entry.seq - entry.since
-        if isinstance(event, ToolEvent):
-            return [*opening, *self._tool(event, merged)]
-        if isinstance(event, events.TextDelta | events.ReasoningDelta):
-            return [*opening, *self._piece(event, merged)]
-        self._turn.take(entry)
-        if isinstance(event, events.TERMINALS):
-            return [*opening, *self._end(event)]
-        write = self._WRITERS.get(type(event))
-        return [*opening, *(self._extension(event) if write is None else write(self, event))]
+        self._frames, self._merged = [], entry.seq - entry.since
+        if isinstance(event, events.RunStarted | events.Usage):
+            self._turn.take(entry)
+        opens = not self._count
+        if opens:
+            self._frame("response.created", response=self.response)
+            self._frame("response.in_progress", response=self.response)
+        if not (opens and isinstance(event, events.RunStarted)):
+            self._WRITERS.get(type(event), OpenAIResponsesEncoder._extend)(self, event)
+        return self._frames
 
     @property
-    def response(self) -> dict[str, Any]:
+    def response(self) -> Json:
         """The response so far."""
-        response: dict[str, Any] = {
+        response: Json = {
             "id": f"resp_{self.run_id}",
             "object": "response",
             "created_at": self._turn.created_at,
@@ -150,89 +157,90 @@ class OpenAIResponsesEncoder(Encoder):
 
     # Frames ----------------------------------------------------------------------------------------------------------
 
-    def _frame(self, kind: str, **fields: object) -> bytes:
-        frame = json_frame({"type": kind, "sequence_number": self._count, **fields}, event=kind)
+    def _frame(self, kind: str, **fields: object) -> None:
+        self._frames.append(json_frame({"type": kind, "sequence_number": self._count, **fields}, event=kind))
         self._count += 1
-        return frame
 
-    def _part_frame(self, item: _Item, kind: str, **fields: object) -> bytes:
-        return self._frame(kind, item_id=item.id, output_index=item.index, **fields)
+    def _part_frame(self, item: _Item, kind: str, **fields: object) -> None:
+        self._frame(kind, item_id=item.id, output_index=item.index, **fields)
 
-    def _content_frame(self, item: _Item, kind: str, **fields: object) -> bytes:
-        return self._part_frame(item, kind, content_index=0, **fields)
+    def _content_frame(self, item: _Item, kind: str, **fields: object) -> None:
+        self._part_frame(item, kind, content_index=0, **fields)
 
-    def _text_frame(self, item: _Item, verb: str, **fields: object) -> bytes:
-        logprobs: dict[str, object] = {"logprobs": []} if item.kind == "message" else {}
-        return self._content_frame(item, f"response.{_PARTS[item.kind]}.{verb}", **fields, **logprobs)
+    def _text_frame(self, item: _Item, verb: str, **fields: object) -> None:
+        logprobs: Json = {"logprobs": []} if item.kind == "message" else {}
+        self._content_frame(item, f"response.{_PARTS[item.kind]}.{verb}", **fields, **logprobs)
 
-    def _extension(self, event: Event) -> list[bytes]:
-        return [self._frame("keepalive", **_told(event))]
+    def _extend(self, event: Event) -> None:
+        """What the protocol has no word for."""
+        self._frame("keepalive", **extension(event))
 
-    # The run ---------------------------------------------------------------------------------------------------------
+    def _skip_merged(self) -> None:
+        """Whoever was sent the events of an entry unmerged has counted a frame for each."""
+        self._count += self._merged
 
-    def _opening(self, entry: Entry) -> list[bytes]:
-        if isinstance(entry.event, events.RunStarted):
-            self._turn.take(entry)
-        return [self._frame(f"response.{verb}", response=self.response) for verb in ("created", "in_progress")]
+    # The end ---------------------------------------------------------------------------------------------------------
 
-    def _end(self, event: Terminal) -> list[bytes]:
+    def _end(self, event: Terminal) -> None:
         left = {call.id: call for call in self._turn.left_to_client(event)}
         verb, ended = _ending(event)
-        frames = self._close_text("completed" if verb == "completed" else "incomplete")
+        self._close_text("completed" if verb == "completed" else "incomplete")
         for call_id, item in self._calls.items():
             if item.status == "in_progress":
                 whole = item.kind == "function_call" and call_id in left
-                frames += [*self._close_arguments(item), *self._done(item, "completed" if whole else "incomplete")]
+                self._close_arguments(item)
+                self._done(item, "completed" if whole else "incomplete")
         for call_id, call in left.items():
             if self._calls[call_id].kind != "function_call":
-                item, opened = self._add_call("function_call", call)
-                frames += [*opened, *self._add_arguments(item, call.arguments)]
-                frames += [*self._close_arguments(item), *self._done(item, "completed")]
+                item = self._add_call("function_call", call)
+                self._add_arguments(item, call.arguments)
+                self._close_arguments(item)
+                self._done(item, "completed")
         self._ended = ended
-        return [*frames, self._frame(f"response.{verb}", response=self.response, **_told(event))]
+        self._frame(f"response.{verb}", response=self.response, **extension(event))
 
     # Text and reasoning ----------------------------------------------------------------------------------------------
 
-    def _piece(self, event: events.TextDelta | events.ReasoningDelta, merged: int) -> list[bytes]:
+    def _delta(self, event: events.TextDelta | events.ReasoningDelta) -> None:
         kind: _Kind = "message" if isinstance(event, events.TextDelta) else "reasoning"
-        frames: list[bytes] = []
+        key = (event.message_id, event.part_id)
         item = self._writing
-        if item is None or (item.kind, item.key) != (kind, (event.message_id, event.part_id)):
-            frames = self._close_text()
-            facts: dict[str, Any] = {"role": "assistant"} if kind == "message" else {"summary": []}
-            item = self._writing = self._add(kind, (event.message_id, event.part_id), facts)
-            frames.append(self._frame("response.output_item.added", output_index=item.index, item=_without(item)))
-            frames.append(self._content_frame(item, "response.content_part.added", part=item.part))
-        self._count += merged
+        if item is None or (item.kind, item.key) != (kind, key):
+            self._close_text()
+            item = self._writing = self._add(kind, key, {"role": "assistant"} if kind == "message" else {"summary": []})
+            self._frame("response.output_item.added", output_index=item.index, item={**item.value, "content": []})
+            self._content_frame(item, "response.content_part.added", part=item.part)
+        self._skip_merged()
         item.pieces.append(event.delta)
-        return [*frames, self._text_frame(item, "delta", delta=event.delta)]
+        self._text_frame(item, "delta", delta=event.delta)
 
-    def _close_text(self, status: _Status = "completed") -> list[bytes]:
+    def _close_text(self, status: _Status = "completed") -> None:
         item, self._writing = self._writing, None
-        if item is None:
-            return []
-        return [
-            self._text_frame(item, "done", text=item.text),
-            self._content_frame(item, "response.content_part.done", part=item.part),
-            *self._done(item, status),
-        ]
+        if item is not None:
+            self._text_frame(item, "done", text=item.text)
+            self._content_frame(item, "response.content_part.done", part=item.part)
+            self._done(item, status)
 
-    def _text_done(self, event: events.TextDone) -> list[bytes]:
-        is_open = self._writing is not None and self._writing.kind == "message"
-        return [*(self._close_text() if is_open else []), *(self._extension(event) if event.citations else [])]
+    def _text_done(self, event: events.TextDone) -> None:
+        if self._writing is not None and self._writing.kind == "message":
+            self._close_text()
+        if event.citations:
+            self._extend(event)
 
-    def _reasoning_done(self, event: events.ReasoningDone) -> list[bytes]:
+    def _reasoning_done(self, event: events.ReasoningDone) -> None:
         if self._writing is None or self._writing.kind != "reasoning":
-            return self._extension(event)
+            self._extend(event)
+            return
         if event.signature:
             self._writing.facts["encrypted_content"] = event.signature
-        return self._close_text()
+        self._close_text()
 
-    def _source(self, event: events.Source) -> list[bytes]:
+    def _source(self, event: events.Source) -> None:
         """A citation, if it is an address in the text that is being written."""
         item = self._writing
         if item is None or item.kind != "message" or event.url is None:
-            return self._extension(event)
+            self._extend(event)
+            return
         start, end = event.span if event.span and len(event.span) == 2 else (0, 0)
         annotation = {
             "type": "url_citation",
@@ -241,85 +249,97 @@ class OpenAIResponsesEncoder(Encoder):
             "start_index": start,
             "end_index": end,
         }
+        place = len(item.annotations)
         item.annotations.append(annotation)
         kind = "response.output_text.annotation.added"
-        return [
-            self._content_frame(item, kind, annotation_index=len(item.annotations) - 1, annotation=annotation),
-        ]
+        self._content_frame(item, kind, annotation_index=place, annotation=annotation)
 
     # Calls -----------------------------------------------------------------------------------------------------------
 
-    def _tool(self, event: ToolEvent, merged: int) -> list[bytes]:
+    def _tool(self, event: ToolEvent) -> None:
         call, added = self._turn.call(event)
         item = self._calls.get(call.id)
-        frames: list[bytes] = []
         if item is None:
-            item, frames = self._add_call("function_call" if call.executor == "client" else "mcp_call", call)
-            self._calls[call.id] = item
-        if item.status == "in_progress":
-            item.facts["name"] = call.name or _UNNAMED_TOOL
-        if isinstance(event, events.ToolStarted):
-            return frames
-        if item.status != "in_progress" or isinstance(event, events.ToolProgress):
-            self._count += merged
-            return [*frames, *self._extension(event)]
-        if isinstance(event, events.ToolArgsDelta):
-            return [*frames, *self._add_arguments(item, added, merged)]
-        frames += self._add_arguments(item, added) if added else []
-        frames += self._close_arguments(item)
+            item = self._calls[call.id] = self._add_call(
+                "function_call" if call.executor == "client" else "mcp_call", call
+            )
+        is_open = item.status == "in_progress"
+        if is_open:
+            item.facts["name"] = call.name or UNNAMED_TOOL
+        match event:
+            case events.ToolStarted():
+                pass
+            case events.ToolArgsDelta() if is_open:
+                self._add_arguments(item, added)
+            case events.ToolReady() | events.ToolOutput() | events.ToolError() if is_open:
+                if added:
+                    self._add_arguments(item, added)
+                self._close_arguments(item)
+                self._answer(item, event)
+            case _:
+                self._skip_merged()
+                self._extend(event)
+
+    def _answer(self, item: _Item, event: events.ToolReady | events.ToolOutput | events.ToolError) -> None:
+        """The item has its arguments: one of the client's is complete, one of the server's waits for its result."""
         if item.kind == "function_call":
-            frames += self._done(item, "completed")
-            return frames if isinstance(event, events.ToolReady) else [*frames, *self._extension(event)]
-        return frames if isinstance(event, events.ToolReady) else [*frames, *self._settle(item, event)]
+            self._done(item, "completed")
+            if not isinstance(event, events.ToolReady):
+                self._extend(event)
+        elif isinstance(event, events.ToolOutput):
+            item.facts["output"] = text_of(event.output)
+            self._part_frame(item, "response.mcp_call.completed")
+            self._done(item, "completed")
+        elif isinstance(event, events.ToolError):
+            content = [{"type": "text", "text": event.message}]
+            item.facts["error"] = {"type": "mcp_tool_execution_error", "content": content}
+            self._part_frame(item, "response.mcp_call.failed")
+            self._done(item, "failed")
 
-    def _add_call(self, kind: _Kind, call: Call) -> tuple[_Item, list[bytes]]:
-        frames = self._close_text()
+    def _add_call(self, kind: _Kind, call: Call) -> _Item:
+        self._close_text()
         own = {"server_label": _SERVER_LABEL} if kind == "mcp_call" else {"call_id": call.id}
-        item = self._add(kind, call.id, {"name": call.name or _UNNAMED_TOOL, **own})
-        frames.append(self._frame("response.output_item.added", output_index=item.index, item=item.value))
+        item = self._add(kind, call.id, {"name": call.name or UNNAMED_TOOL, **own})
+        self._frame("response.output_item.added", output_index=item.index, item=item.value)
         if kind == "mcp_call":
-            frames.append(self._part_frame(item, "response.mcp_call.in_progress"))
-        return item, frames
+            self._part_frame(item, "response.mcp_call.in_progress")
+        return item
 
-    def _add_arguments(self, item: _Item, added: str, merged: int = 0) -> list[bytes]:
-        if item.has_arguments:
-            return []
-        self._count += merged
-        item.pieces.append(added)
-        return [self._part_frame(item, f"response.{item.kind}_arguments.delta", delta=added)]
+    def _add_arguments(self, item: _Item, added: str) -> None:
+        if not item.has_arguments:
+            self._skip_merged()
+            item.pieces.append(added)
+            self._part_frame(item, f"response.{item.kind}_arguments.delta", delta=added)
 
-    def _close_arguments(self, item: _Item) -> list[bytes]:
+    def _close_arguments(self, item: _Item) -> None:
         if item.has_arguments:
-            return []
-        frames = [] if item.text else self._add_arguments(item, "{}")
+            return
+        if not item.text:
+            self._add_arguments(item, "{}")
         item.has_arguments = True
         kind = f"response.{item.kind}_arguments.done"
-        return [*frames, self._part_frame(item, kind, name=item.facts["name"], arguments=item.text)]
-
-    def _settle(self, item: _Item, event: events.ToolOutput | events.ToolError) -> list[bytes]:
-        if isinstance(event, events.ToolOutput):
-            item.facts["output"] = _text_of(event.output)
-            return [self._part_frame(item, "response.mcp_call.completed"), *self._done(item, "completed")]
-        content = [{"type": "text", "text": event.message}]
-        item.facts["error"] = {"type": "mcp_tool_execution_error", "content": content}
-        return [self._part_frame(item, "response.mcp_call.failed"), *self._done(item, "failed")]
+        self._part_frame(item, kind, name=item.facts["name"], arguments=item.text)
 
     # Items -----------------------------------------------------------------------------------------------------------
 
-    def _add(self, kind: _Kind, key: object, facts: dict[str, Any]) -> _Item:
+    def _add(self, kind: _Kind, key: object, facts: Json) -> _Item:
         index = len(self._output)
         item = _Item(id=f"{_ID_PREFIXES[kind]}_{self.run_id}_{index}", index=index, kind=kind, key=key, facts=facts)
         self._output.append(item)
         return item
 
-    def _done(self, item: _Item, status: _Status) -> list[bytes]:
+    def _done(self, item: _Item, status: _Status) -> None:
         item.status = status
-        return [self._frame("response.output_item.done", output_index=item.index, item=item.value)]
+        self._frame("response.output_item.done", output_index=item.index, item=item.value)
 
-    _WRITERS: ClassVar[dict[type, Callable[[Any, Any], list[bytes]]]] = {
+    _WRITERS: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
+        events.TextDelta: _delta,
         events.TextDone: _text_done,
+        events.ReasoningDelta: _delta,
         events.ReasoningDone: _reasoning_done,
         events.Source: _source,
+        **dict.fromkeys(get_args(ToolEvent), _tool),
+        **dict.fromkeys(events.TERMINALS, _end),
     }
 
 
@@ -331,23 +351,8 @@ class OpenAIResponses(Dialect):
 
     name: ClassVar[str] = "openai-responses"
     merges: ClassVar[bool] = False
-    options: ClassVar[frozenset[str]] = frozenset({"model"})
-
-    def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **options: object
-    ) -> OpenAIResponsesEncoder:
-        """A fresh encoder.
-
-        Args:
-            run_id: The run; a response's id is `resp_` and this.
-            thread_id: Not told.
-            ids: How ids are written.
-            **options: `model`, what the model is called, by default what the run says.
-        """
-        model = options.get("model")
-        return OpenAIResponsesEncoder(
-            run_id=run_id, thread_id=thread_id, ids=ids, model=None if model is None else str(model)
-        )
+    encodes_with: ClassVar[type[Encoder]] = OpenAIResponsesEncoder
+    options: ClassVar[Mapping[str, Option]] = {"model": model_name}
 
     def frame_kinds(self) -> list[FrameKind]:
         """JSON with the `type` that the frame goes by."""
@@ -355,11 +360,11 @@ class OpenAIResponses(Dialect):
 
     def document(self, reduced: Reduced) -> bytes:
         """A `response`."""
-        return self.document_of(retold(reduced), run_id=reduced.run_id or "")
+        return self.document_of(log_of(reduced), run_id=reduced.run_id or "")
 
     def document_of(self, entries: Iterable[Entry], *, run_id: str, model: str | None = None) -> bytes:
         """A log, finished or not, as the `response` that its stream has told so far."""
-        encoder = self.encoder(run_id=run_id, model=model)
+        encoder = OpenAIResponsesEncoder(run_id=run_id, model=model)
         for entry in merge(entries):
             encoder.encode(entry)
         return msgspec.json.encode(encoder.response)
@@ -369,17 +374,7 @@ class OpenAIResponses(Dialect):
         return refusal(status, code, message)
 
 
-def _told(event: Event) -> dict[str, msgspec.Raw]:
-    """The event itself, beside what the protocol makes of it."""
-    return {"tailrace": msgspec.Raw(events.encode(event))}
-
-
-def _without(item: _Item) -> dict[str, Any]:
-    """An item as it is added: its part follows."""
-    return {**item.value, "content": []}
-
-
-def _ending(event: Terminal) -> tuple[str, dict[str, Any]]:
+def _ending(event: Terminal) -> tuple[str, Json]:
     """The verb of the terminal frame, and what it changes in the response."""
     match event:
         case events.RunFailed() | events.RunInterrupted():
@@ -395,11 +390,7 @@ def _ending(event: Terminal) -> tuple[str, dict[str, Any]]:
             return "completed", {"status": "completed"}
 
 
-def _text_of(output: Any) -> str:  # noqa: ANN401  any JSON value
-    return output if isinstance(output, str) else msgspec.json.encode(output).decode()
-
-
-def _usage(usage: events.Usage) -> dict[str, object]:
+def _usage(usage: events.Usage) -> Json:
     taken, given = usage.input_tokens or 0, usage.output_tokens or 0
     return {
         "input_tokens": taken,

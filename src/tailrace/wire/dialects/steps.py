@@ -23,33 +23,24 @@ cursor, is never taken for a new start, and gets 204 once it has seen the end.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, Unpack, cast
 
 import msgspec
 
 from tailrace import events
-from tailrace.errors import OptionInvalidError
 from tailrace.events import Entry
 from tailrace.fold import Reduced
-from tailrace.wire.dialects.contract import (
-    Dialect,
-    Encoder,
-    IdForm,
-    failure_in,
-    failure_of,
-    frame_name,
-    json_frame,
-)
+from tailrace.wire.calls import CallNames
+from tailrace.wire.dialects.contract import Dialect, Encoder, Option, RunConstants
+from tailrace.wire.failures import failure_in, failure_of
+from tailrace.wire.frames import frame_name, json_frame
 from tailrace.wire.schema import FrameKind
+from tailrace.wire.values import Json, given, iso_time
 
 __all__ = ["DIALECT"]
 
-_Said: TypeAlias = tuple[str, dict[str, Any]]
+_Said: TypeAlias = tuple[str, Json]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: A call goes by this name if nobody told its own.
-_UNNAMED = "tool"
 _TASK_ID_CHARACTERS = 128
 _NAMING_THE_TASK = frozenset({"status", "progress", "complete", "error"})
 _TIMED = frozenset({"status", "progress"})
@@ -70,14 +61,12 @@ _FRAMES = (
 class StepsEncoder(Encoder):
     """Remembers the names of the calls, and what the source sent as its result."""
 
-    def __init__(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", task_id: str | None = None
-    ) -> None:
-        """See `Encoder`; `task_id` is what the application calls the run."""
-        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
+    def __init__(self, *, task_id: str | None = None, **run: Unpack[RunConstants]) -> None:
+        """See `Encoder`; `task_id` is what the application calls the run, at most 128 characters."""
+        super().__init__(**run)
         self._task_id = task_id
-        self._names: dict[str | None, str] = {}
-        self._result: dict[str, Any] = {}
+        self._names = CallNames()
+        self._result: Json = {}
 
     def bodies(self, entry: Entry) -> list[bytes]:
         """See the module for what each event becomes."""
@@ -86,12 +75,12 @@ class StepsEncoder(Encoder):
         write = self._WRITERS.get(type(entry.event))
         return [] if write is None else [self._frame(entry.at_ms, *said) for said in write(self, entry.event)]
 
-    def _frame(self, at_ms: int, name: str, fields: dict[str, Any]) -> bytes:
-        shared: dict[str, object] = {}
+    def _frame(self, at_ms: int, name: str, fields: Json) -> bytes:
+        shared: Json = {}
         if self._task_id is not None and name in _NAMING_THE_TASK:
             shared["task_id"] = self._task_id
         if name in _TIMED:
-            shared["timestamp"] = (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")
+            shared["timestamp"] = iso_time(at_ms)
         return json_frame({**shared, **fields}, event=name)
 
     def _data(self, event: events.Data) -> list[bytes]:
@@ -131,19 +120,11 @@ class StepsEncoder(Encoder):
         return [_say("thinking", message=event.delta)]
 
     def _thought(self, event: events.Thought) -> list[_Said]:
-        told = _say("thought", thought=event.text, message=event.text, step=event.step, total=event.total)
-        return [told if event.kind is None else ("thought", {**told[1], "type": event.kind})]
+        text = event.text
+        return [_say("thought", thought=text, message=text, step=event.step, total=event.total, type=event.kind)]
 
-    def _tool_started(self, event: events.ToolStarted) -> list[_Said]:
-        self._names[event.call_id] = event.name
-        return [self._tool(event.call_id, "calling")]
-
-    def _tool_ready(self, event: events.ToolReady) -> list[_Said]:
-        """A source that only reports complete calls is told now; of any other the call was told when it began."""
-        if event.name is None or event.call_id in self._names:
-            return []
-        self._names[event.call_id] = event.name
-        return [self._tool(event.call_id, "calling")]
+    def _tool_begun(self, event: events.ToolStarted | events.ToolReady) -> list[_Said]:
+        return [] if self._names.begun(event) is None else [self._tool(event.call_id, "calling")]
 
     def _tool_progress(self, event: events.ToolProgress) -> list[_Said]:
         return [self._tool(event.call_id, "running", progress=_percent(event.progress), result=event.output)]
@@ -155,10 +136,10 @@ class StepsEncoder(Encoder):
         return [self._tool(event.call_id, "error", error=event.message)]
 
     def _tool(self, call_id: str | None, status: str, **fields: object) -> _Said:
-        return _say("tool", tool=self._names.get(call_id, _UNNAMED), status=status, call_id=call_id, **fields)
+        return _say("tool", tool=self._names.of(call_id), status=status, call_id=call_id, **fields)
 
     def _token(self, event: events.TextDelta) -> list[_Said]:
-        return [_say("token", token=event.delta)]
+        return [("token", {"token": event.delta})]
 
     def _action(self, event: events.UIAction) -> list[_Said]:
         return [("action", event.action)]
@@ -193,8 +174,8 @@ class StepsEncoder(Encoder):
         events.Progress: _progress,
         events.ReasoningDelta: _reasoning,
         events.Thought: _thought,
-        events.ToolStarted: _tool_started,
-        events.ToolReady: _tool_ready,
+        events.ToolStarted: _tool_begun,
+        events.ToolReady: _tool_begun,
         events.ToolProgress: _tool_progress,
         events.ToolOutput: _tool_output,
         events.ToolError: _tool_error,
@@ -210,56 +191,39 @@ class StepsEncoder(Encoder):
 
 
 def _say(name: str, **fields: object) -> _Said:
-    return name, {key: value for key, value in fields.items() if value is not None}
+    return name, given(**fields)
 
 
 def _percent(fraction: float | None) -> float | None:
     return None if fraction is None else round(min(max(100 * fraction, 0), 100), 1)
 
 
-def _fields_of(result: object) -> dict[str, Any]:
+def _fields_of(result: object) -> Json:
     """What a run returned, as fields of its `complete`."""
     if isinstance(result, dict):
-        return cast("dict[str, Any]", result)
+        return cast("Json", result)
     return {} if result is None else {"result": result}
 
 
-def _error_of(failure: Mapping[str, str], *, kind: str | None = None) -> dict[str, Any]:
+def _error_of(failure: Mapping[str, str], *, kind: str | None = None) -> Json:
     """The `error` of a failure; if it goes by another type than its code, that is the reason."""
     message, code = failure["message"], failure["code"]
     return {"error": message, "type": code} if kind is None else {"error": message, "type": kind, "reason": code}
+
+
+def _task_id(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and len(value) <= _TASK_ID_CHARACTERS):
+        return value
+    raise ValueError("no text, or too long a one")
 
 
 class Steps(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "steps"
+    encodes_with: ClassVar[type[Encoder]] = StepsEncoder
     resumes: ClassVar[bool] = True
-    options: ClassVar[frozenset[str]] = frozenset({"task_id"})
-
-    def encoder(
-        self,
-        *,
-        run_id: str,
-        thread_id: str | None = None,
-        ids: IdForm = "seq",
-        task_id: object = None,
-        **_options: object,
-    ) -> StepsEncoder:
-        """See `StepsEncoder`.
-
-        Args:
-            run_id: The run.
-            thread_id: The conversation.
-            ids: How ids are written.
-            task_id: What the application calls the run, at most 128 characters.
-
-        Raises:
-            OptionInvalidError: `task_id` is no such text.
-        """
-        if task_id is not None and not (isinstance(task_id, str) and len(task_id) <= _TASK_ID_CHARACTERS):
-            raise OptionInvalidError("task_id", task_id)
-        return StepsEncoder(run_id=run_id, thread_id=thread_id, ids=ids, task_id=task_id)
+    options: ClassVar[Mapping[str, Option]] = {"task_id": _task_id}
 
     def frame_kinds(self) -> list[FrameKind]:
         """Its own frames; application data goes by other names."""
@@ -267,12 +231,10 @@ class Steps(Dialect):
 
     def document(self, reduced: Reduced) -> bytes:
         """What `complete` or `error` would say, and the text as `response` if there is any."""
-        answer: dict[str, Any] = {"response": reduced.text} if reduced.text else {}
-        answer["status"] = reduced.status
-        if (failure := failure_in(reduced)) is not None:
+        failure = failure_in(reduced)
+        answer = given(response=reduced.text or None, status=reduced.status, interrupts=reduced.interrupts or None)
+        if failure is not None:
             answer |= _error_of(failure, kind="interrupted" if reduced.status == "interrupted" else None)
-        if reduced.interrupts:
-            answer["interrupts"] = reduced.interrupts
         for result in (*reduced.data.get("complete", ()), reduced.result):
             answer |= _fields_of(result)
         return msgspec.json.encode(answer)

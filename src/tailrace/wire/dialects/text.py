@@ -8,24 +8,17 @@ append it, and no word that pages listen to already. A page that listens closes 
 comes back with its cursor, and gets 204. Nothing else is shown.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import msgspec
 
 from tailrace.events import TERMINALS, Data, Entry, RunFailed, RunInterrupted, Terminal, TextDelta, event_type
 from tailrace.fold import Reduced
-from tailrace.wire.dialects.contract import (
-    Dialect,
-    Encoder,
-    IdForm,
-    TextPieces,
-    failure_in,
-    failure_of,
-    frame_name,
-    json_frame,
-    value_frame,
-)
+from tailrace.wire.dialects.contract import Dialect, Encoder, RunConstants
+from tailrace.wire.failures import failure_in, failure_of
+from tailrace.wire.frames import TextPieces, frame_name, json_frame, value_frame
 from tailrace.wire.schema import FrameKind
+from tailrace.wire.values import given
 
 __all__ = ["DIALECT"]
 
@@ -35,9 +28,9 @@ _END = "run.ended"
 class TextEncoder(Encoder):
     """Remembers whether the text so far ends within a line end."""
 
-    def __init__(self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq") -> None:
+    def __init__(self, **run: Unpack[RunConstants]) -> None:
         """See `Encoder`."""
-        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
+        super().__init__(**run)
         self._text = TextPieces()
 
     def bodies(self, entry: Entry) -> list[bytes]:
@@ -51,21 +44,16 @@ class TextEncoder(Encoder):
 
 
 def _ending(event: Terminal) -> dict[str, object]:
-    status = {"status": event_type(event).removeprefix("run.")}
-    return {**status, "error": failure_of(event)} if isinstance(event, RunFailed | RunInterrupted) else {**status}
+    failure = failure_of(event) if isinstance(event, RunFailed | RunInterrupted) else None
+    return given(status=event_type(event).removeprefix("run."), error=failure)
 
 
 class Text(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "text"
+    encodes_with: ClassVar[type[Encoder]] = TextEncoder
     resumes: ClassVar[bool] = True
-
-    def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **_options: object
-    ) -> TextEncoder:
-        """See `TextEncoder`; there are no options."""
-        return TextEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
 
     def frame_kinds(self) -> list[FrameKind]:
         """Text and the end; application data goes by names of its own."""
@@ -73,12 +61,8 @@ class Text(Dialect):
 
     def document(self, reduced: Reduced) -> bytes:
         """`{"text", "status"}`, `data` if the application sent any, and `error` if the run failed."""
-        answer: dict[str, Any] = {"text": reduced.text, "status": reduced.status}
-        if reduced.data:
-            answer["data"] = reduced.data
-        if (failure := failure_in(reduced)) is not None:
-            answer["error"] = failure
-        return msgspec.json.encode(answer)
+        beside = given(data=reduced.data or None, error=failure_in(reduced))
+        return msgspec.json.encode({"text": reduced.text, "status": reduced.status, **beside})
 
 
 DIALECT = Text()

@@ -6,15 +6,18 @@ text for the pages that know no better, and as `{"error": {"code", "message"}}`.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import msgspec
 
 from tailrace import events
 from tailrace.events import Entry
 from tailrace.fold import Reduced
-from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, failure_in, failure_of, frame, json_frame
+from tailrace.wire.dialects.contract import Dialect, Encoder, RunConstants
+from tailrace.wire.failures import failure_in, failure_of
+from tailrace.wire.frames import frame, json_frame
 from tailrace.wire.schema import FrameKind
+from tailrace.wire.values import given
 
 __all__ = ["DIALECT"]
 
@@ -25,9 +28,9 @@ _DONE = frame(b"[DONE]")
 class TokensEncoder(Encoder):
     """Remembers which calls were announced and whether any text was written."""
 
-    def __init__(self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq") -> None:
+    def __init__(self, **run: Unpack[RunConstants]) -> None:
         """See `Encoder`."""
-        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
+        super().__init__(**run)
         self._announced: set[str | None] = set()
         self._wrote_text = False
 
@@ -87,12 +90,7 @@ class Tokens(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "tokens"
-
-    def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **_options: object
-    ) -> TokensEncoder:
-        """See `TokensEncoder`; there are no options."""
-        return TokensEncoder(run_id=run_id, thread_id=thread_id, ids=ids)
+    encodes_with: ClassVar[type[Encoder]] = TokensEncoder
 
     def frame_kinds(self) -> list[FrameKind]:
         """JSON with one of the keys, or `[DONE]`."""
@@ -100,17 +98,17 @@ class Tokens(Dialect):
 
     def document(self, reduced: Reduced) -> bytes:
         """`{"response", "conversation_id", "suggested_questions", "tools_used", "actions", "status"}`, and `error`."""
-        answer: dict[str, Any] = {
-            "response": reduced.text,
-            "conversation_id": reduced.thread_id or reduced.run_id,
-            "suggested_questions": reduced.suggestions,
-            "tools_used": [tool.name for tool in reduced.tools if tool.name is not None],
-            "actions": reduced.actions,
-            "status": reduced.status,
-        }
-        if (failure := failure_in(reduced)) is not None:
-            answer["error"] = failure
-        return msgspec.json.encode(answer)
+        return msgspec.json.encode(
+            {
+                "response": reduced.text,
+                "conversation_id": reduced.thread_id or reduced.run_id,
+                "suggested_questions": reduced.suggestions,
+                "tools_used": [tool.name for tool in reduced.tools if tool.name is not None],
+                "actions": reduced.actions,
+                "status": reduced.status,
+                **given(error=failure_in(reduced)),
+            }
+        )
 
 
 DIALECT = Tokens()

@@ -37,8 +37,9 @@ from tailrace.events import (
     Usage,
 )
 from tailrace.fold import Message, ReasoningPart, TextPart, ToolPart, merge, reduce
+from tailrace.wire.ag_ui_joining import joining
 from tailrace.wire.ag_ui_messages import messages_of
-from tailrace.wire.dialects.ag_ui import DIALECT, joining
+from tailrace.wire.dialects.ag_ui import DIALECT
 from tailrace.wire.sse import Decoder
 from tests.interop.story import STORY
 from tests.unit.strategies import any_event, filled, logs, loose_logs, numbered
@@ -731,6 +732,15 @@ def test_a_snapshot_of_anybodys_is_taken_as_it_is() -> None:
     check_order(shown)
     assert applied(shown)["m"]["content"] == "so far!"
     assert shown[-1]["usage"] == [{"inputTokens": 1}]
+
+
+def test_a_snapshot_without_sense_does_not_end_the_stream() -> None:
+    snapshot = events.Snapshot(upto_seq=1, messages=[{"parts": "none"}], usage=[1])
+
+    shown = encoded(numbered([_STARTED, snapshot, TextDelta("Hi"), RunCompleted()]))
+
+    check_order(shown)
+    assert types(shown)[-1] == "RUN_FINISHED"
 
 
 # Messages and the document

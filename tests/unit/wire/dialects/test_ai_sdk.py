@@ -575,6 +575,16 @@ def test_a_snapshot_of_what_was_told_already_says_nothing() -> None:
     assert told(*content, snapshot(reduce(SO_FAR))) == told(*content)
 
 
+def test_a_call_of_the_pages_own_is_told_as_such_after_a_snapshot() -> None:
+    call = ToolStarted(call_id="c1", name="locate", executor="client")
+    summary = snapshot(reduce(numbered([call, ToolReady(call_id="c1", input={})])))
+
+    assert [chunk for chunk in told(summary) if "toolName" in chunk] == [
+        {"type": "tool-input-start", "toolCallId": "c1", "toolName": "locate"},
+        {"type": "tool-input-available", "toolCallId": "c1", "toolName": "locate", "input": {}},
+    ]
+
+
 def test_a_long_text_of_a_snapshot_comes_in_pieces() -> None:
     text = "x" * (MERGED_CHARACTERS + 1)
     messages = [{"role": "assistant", "parts": [{"type": "text", "text": text, "done": True}]}]

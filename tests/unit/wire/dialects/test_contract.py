@@ -1,27 +1,25 @@
 """The numbers that every encoder writes, whatever its frames say."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
+from tailrace.errors import OptionInvalidError
 from tailrace.events import Data, Entry, TextDelta
 from tailrace.fold import Reduced
-from tailrace.wire.dialects.contract import (
-    Dialect,
-    Encoder,
-    IdForm,
-    TextPieces,
-    error_document,
-    frame,
-    frame_name,
-    json_frame,
-    value_frame,
-)
+from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm, Option, choice
 
 
 class Counting(Encoder):
     """Writes as many frames as the entry's data says."""
+
+    def __init__(
+        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", step: int = 1, size: int = 0
+    ) -> None:
+        super().__init__(run_id=run_id, thread_id=thread_id, ids=ids)
+        self.step, self.size = step, size
 
     def bodies(self, entry: Entry) -> list[bytes]:
         count = entry.event.data if isinstance(entry.event, Data) else 1
@@ -29,12 +27,9 @@ class Counting(Encoder):
 
 
 class CountingDialect(Dialect):
-    name = "counting"
-
-    def encoder(
-        self, *, run_id: str, thread_id: str | None = None, ids: IdForm = "seq", **_options: object
-    ) -> Counting:
-        return Counting(run_id=run_id, thread_id=thread_id, ids=ids)
+    name: ClassVar[str] = "counting"
+    encodes_with: ClassVar[type[Encoder]] = Counting
+    options: ClassVar[Mapping[str, Option]] = {"step": choice({"1": 1, "2": 2}), "size": lambda value: int(str(value))}
 
     def document(self, reduced: Reduced) -> bytes:
         return b"{}"
@@ -94,68 +89,25 @@ def test_a_dialect_promises_nothing_it_does_not_say() -> None:
     assert dialect.stateful is True
 
 
-@pytest.mark.parametrize(
-    ("made", "expected"),
-    [
-        (frame(b"a"), b"data: a\n\n"),
-        (frame(b"", event="end"), b"event: end\ndata: \n\n"),
-        (json_frame({"a": "b\nc\u2028"}), 'data: {"a":"b\\nc\u2028"}\n\n'.encode()),
-        (json_frame([1], event="e"), b"event: e\ndata: [1]\n\n"),
-    ],
-)
-def test_a_frame_is_one_line_of_data(made: bytes, expected: bytes) -> None:
-    assert made == expected
-
-
-@pytest.mark.parametrize(
-    ("made", "expected"),
-    [
-        (value_frame("a\r\nb\rc\n"), b"data: a\ndata: b\ndata: c\ndata: \n\n"),
-        (value_frame(" a", event="e"), b"event: e\ndata:  a\n\n"),
-        (value_frame(""), b"data: \n\n"),
-        (value_frame({"a": "b\n"}, event="e"), b'event: e\ndata: {"a":"b\\n"}\n\n'),
-        (value_frame(None), b"data: null\n\n"),
-    ],
-)
-def test_a_value_is_its_text_or_its_json(made: bytes, expected: bytes) -> None:
-    assert made == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("a-b.c:d_9", "a-b.c:d_9"),
-        ("x" * 64, "x" * 64),
-        ("", "data"),
-        ("9", "data"),
-        ("x" * 65, "data"),
-        ("a b", "data"),
-        ("a\n", "data"),
-        ("ä", "data"),
-    ],
-)
-def test_a_name_that_no_source_may_use_is_not_shown(name: str, shown: str) -> None:
-    assert frame_name(name) == shown
-
-
-@pytest.mark.parametrize(
-    ("pieces", "frames"),
-    [
-        (["a", "", "b"], [b"event: e\ndata: a\n\n", b"event: e\ndata: b\n\n"]),
-        (["a\r", "\n", "\n"], [b"event: e\ndata: a\ndata: \n\n", b"event: e\ndata: \ndata: \n\n"]),
-        (["\r", "", "\nb"], [b"event: e\ndata: \ndata: \n\n", b"event: e\ndata: b\n\n"]),
-    ],
-)
-def test_a_line_end_cut_in_two_is_one(pieces: list[str], frames: list[bytes]) -> None:
-    text = TextPieces(event="e")
-
-    assert [frame for piece in pieces for frame in text.frames(piece)] == frames
-
-
 def test_an_error_is_a_document_of_one_shape() -> None:
-    document: dict[str, Any] = msgspec.json.decode(error_document(404, "run_not_found", "no such run"))
+    document: dict[str, Any] = msgspec.json.decode(CountingDialect().error(404, "run_not_found", "no such run"))
 
     assert document == {"error": {"code": "run_not_found", "message": "no such run", "status": 404}}
-    assert CountingDialect().error(404, "run_not_found", "no such run") == error_document(
-        404, "run_not_found", "no such run"
-    )
+
+
+@pytest.mark.parametrize(("value", "meaning"), [("a", 1), ("A", 1), (5, 5), ("5", 5), (None, 0)])
+def test_a_choice_takes_values_as_a_url_spells_them(value: object, meaning: int) -> None:
+    assert choice({None: 0, "a": 1, "5": 5})(value) == meaning
+
+
+@pytest.mark.parametrize(("name", "value"), [("step", "0"), ("step", None), ("size", "x")])
+def test_a_value_that_an_option_cannot_have_is_refused(name: str, value: Any) -> None:  # noqa: ANN401
+    with pytest.raises(OptionInvalidError, match=f"{name} cannot be"):
+        CountingDialect().encoder(run_id="run", **{name: value})
+
+
+def test_an_encoder_is_told_the_options_that_its_dialect_knows() -> None:
+    encoder = CountingDialect().encoder(run_id="run", step="2", size="7", unknown="1")
+
+    assert isinstance(encoder, Counting)
+    assert (encoder.step, encoder.size) == (2, 7)

@@ -411,5 +411,14 @@ def test_the_document_of_a_reduced_run_ends_as_the_stream_does(terminal: Termina
     assert document == read(log)[-1]["response"]
 
 
+def test_text_that_was_complete_before_the_run_was_cancelled_is_so_in_the_document() -> None:
+    delta = TextDelta("so far", message_id="m1", part_id="p1")
+    log = log_of(delta, events.TextDone(message_id="m1", part_id="p1"), events.RunCancelled(reason="user"))
+    document = msgspec.json.decode(DIALECT.document(reduce(log)))
+
+    assert document["output"][0]["status"] == "completed"
+    assert document == read(log)[-1]["response"]
+
+
 def test_the_model_can_be_called_as_the_client_called_it() -> None:
     assert read(log_of(), model="gpt-6")[0]["response"]["model"] == "gpt-6"

@@ -345,4 +345,4 @@ def test_its_clients_come_back_and_its_encoder_has_a_memory() -> None:
     assert DIALECT.name == "steps"
     assert DIALECT.resumes
     assert DIALECT.stateful
-    assert DIALECT.options == {"task_id"}
+    assert set(DIALECT.options) == {"task_id"}

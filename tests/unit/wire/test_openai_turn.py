@@ -1,14 +1,12 @@
-"""A turn: whose the calls are, what was used, and a reduced run told again."""
+"""A turn: whose the calls are, and what was used."""
 
 import msgspec
 import pytest
-from hypothesis import given, settings
 
 from tailrace import events
 from tailrace.events import Entry, Event, Terminal
-from tailrace.fold import reduce
-from tailrace.wire.turn import Turn, error_body, refusal, retold
-from tests.unit.strategies import TERMINALS, logs, numbered
+from tailrace.wire.openai_turn import Turn, error_body, refusal
+from tests.unit.strategies import numbered
 
 CALLED = events.RunCompleted(finish_reason="tool_calls")
 DONE = events.RunCompleted(finish_reason="stop")
@@ -113,38 +111,6 @@ def test_usage_is_the_sum_of_the_newest_of_each_model() -> None:
         input_tokens=110, output_tokens=20, reasoning_tokens=5, cached_input_tokens=3, cache_write_input_tokens=0
     )
     assert turn_of().usage is None
-
-
-@settings(max_examples=60)
-@given(log=logs)
-def test_a_reduced_run_told_again_amounts_to_the_same(log: list[Entry]) -> None:
-    once = reduce(log)
-    again = reduce(retold(once))
-
-    assert (again.text, again.status, again.usage, again.interrupts) == (
-        once.text,
-        once.status,
-        once.usage,
-        once.interrupts,
-    )
-    assert (again.failure, again.finish_reason) == (once.failure, once.finish_reason)
-    assert again.started_at_ms == once.started_at_ms
-    assert [(tool.name, tool.input, tool.executor) for tool in again.tools if tool.name] == [
-        (tool.name, tool.input, tool.executor) for tool in once.tools if tool.name
-    ]
-
-
-@pytest.mark.parametrize("terminal", TERMINALS, ids=lambda terminal: type(terminal).__name__)
-def test_every_ending_is_told_again(terminal: Terminal) -> None:
-    *_, ending = retold(reduce(numbered([events.RunStarted(run_id="run"), terminal])))
-
-    assert type(ending.event) is type(terminal)
-
-
-def test_an_unfinished_run_is_told_without_an_end() -> None:
-    told = retold(reduce(numbered([events.RunStarted(run_id="run"), events.TextDelta("so far")])))
-
-    assert [type(entry.event) for entry in told] == [events.RunStarted, events.TextDelta]
 
 
 def test_an_error_has_the_keys_that_clients_look_for() -> None:

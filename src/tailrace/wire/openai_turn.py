@@ -3,28 +3,19 @@
 Both dialects need this, and dialects do not know each other.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import msgspec
 
 from tailrace import events
-from tailrace.events import Entry, Event, Terminal
-from tailrace.fold import Message, Part, Reduced, TextPart, ToolPart
+from tailrace.events import Entry, Event, Terminal, ToolEvent
+from tailrace.wire.usage import TOKEN_COUNTS, Tally, sum_of
+from tailrace.wire.values import arguments_of
 
-__all__ = ["Call", "ToolEvent", "Turn", "error_body", "refusal", "retold"]
+__all__ = ["Call", "Turn", "error_body", "extension", "model_name", "refusal"]
 
 #: The model's name if nobody tells one.
 _UNNAMED = "tailrace"
-
-ToolEvent: TypeAlias = (
-    events.ToolStarted
-    | events.ToolArgsDelta
-    | events.ToolReady
-    | events.ToolProgress
-    | events.ToolOutput
-    | events.ToolError
-)
 
 
 class Call(msgspec.Struct):
@@ -57,7 +48,7 @@ class Turn:
         self._model_is_given = bool(model)
         self._calls: dict[str, Call] = {}
         self._last_call_id: str | None = None
-        self._usage: dict[tuple[str | None, str | None], events.Usage] = {}
+        self._tally = Tally()
 
     def take(self, entry: Entry) -> None:
         """Follow one entry of any kind; for who needs to know what a tool event added, there is `call`."""
@@ -65,7 +56,7 @@ class Turn:
         if isinstance(event, ToolEvent):
             self.call(event)
         elif isinstance(event, events.Usage):
-            self._usage[event.provider, event.model] = event
+            self._tally.take(event)
         elif isinstance(event, events.RunStarted):
             self.created_at = entry.at_ms // 1000
             if event.model and not self._model_is_given:
@@ -91,7 +82,7 @@ class Turn:
             case events.ToolReady():
                 call.name = event.name or call.name
                 if not any(call.pieces):
-                    added = "{}" if event.input is None else msgspec.json.encode(event.input).decode()
+                    added = arguments_of(event.input)
             case events.ToolOutput() | events.ToolError():
                 call.settled = True
             case events.ToolProgress():
@@ -115,16 +106,19 @@ class Turn:
     @property
     def usage(self) -> events.Usage | None:
         """All that was used, over all models; `None` if nobody counted."""
-        used = self._usage.values()
-        if not used:
-            return None
-        return events.Usage(
-            input_tokens=sum(usage.input_tokens or 0 for usage in used),
-            output_tokens=sum(usage.output_tokens or 0 for usage in used),
-            reasoning_tokens=sum(usage.reasoning_tokens or 0 for usage in used),
-            cached_input_tokens=sum(usage.cached_input_tokens or 0 for usage in used),
-            cache_write_input_tokens=sum(usage.cache_write_input_tokens or 0 for usage in used),
-        )
+        counts = self._tally.counts
+        sums: dict[str, Any] = dict.fromkeys(TOKEN_COUNTS, 0) | sum_of(counts)
+        return events.Usage(**sums) if counts else None
+
+
+def extension(event: Event) -> dict[str, msgspec.Raw]:
+    """The event itself, as a field beside what a protocol makes of it."""
+    return {"tailrace": msgspec.Raw(events.encode(event))}
+
+
+def model_name(value: object) -> str | None:
+    """An option: what the client calls the model."""
+    return None if value is None else str(value)
 
 
 def error_body(code: str, message: str, kind: str = "server_error") -> dict[str, Any]:
@@ -136,57 +130,3 @@ def refusal(status: int, code: str, message: str) -> bytes:
     """The body of a request that was refused. OpenAI's clients choose their exception by the status alone."""
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
     return msgspec.json.encode({"error": error_body(code, message, kind)})
-
-
-def retold(reduced: Reduced) -> list[Entry]:
-    """A log that amounts to the same: what a reduced run tells of its messages, usage and end, as entries again."""
-    at_ms = reduced.started_at_ms or 0
-    return [Entry(seq, at_ms, event) for seq, event in enumerate(_events(reduced), 1)]
-
-
-def _events(reduced: Reduced) -> Iterator[Event]:
-    yield events.RunStarted(run_id=reduced.run_id or "", thread_id=reduced.thread_id, model=reduced.model)
-    for message in reduced.messages:
-        for part in message.parts:
-            yield from _part(message, part)
-    yield from reduced.usage
-    yield from _ending(reduced)
-
-
-def _part(message: Message, part: Part) -> Iterator[Event]:
-    if isinstance(part, ToolPart):
-        yield from _call(part)
-        return
-    make = events.TextDelta if isinstance(part, TextPart) else events.ReasoningDelta
-    yield make(part.text, message_id=message.id, part_id=part.id)
-    if not isinstance(part, TextPart) and part.signature:
-        yield events.ReasoningDone(message_id=message.id, part_id=part.id, signature=part.signature)
-
-
-def _call(part: ToolPart) -> Iterator[Event]:
-    if part.name is not None:
-        yield events.ToolStarted(call_id=part.call_id, name=part.name, executor=part.executor)
-    if part.state == "started":
-        yield events.ToolArgsDelta(part.args, call_id=part.call_id)
-    else:
-        yield events.ToolReady(call_id=part.call_id, name=part.name, input=part.input)
-    if part.state == "done":
-        yield events.ToolOutput(call_id=part.call_id, output=part.output)
-    elif part.error is not None:
-        yield events.ToolError(call_id=part.call_id, code=part.error["code"], message=part.error["message"])
-
-
-def _ending(reduced: Reduced) -> Iterator[Event]:
-    if reduced.status == "running":
-        return
-    facts = {
-        "finish_reason": reduced.finish_reason,
-        "interrupts": reduced.interrupts,
-        **(msgspec.structs.asdict(reduced.failure) if reduced.failure else {}),
-    }
-    # The ending's own conversion takes the fields it knows; a reason is kept as the code of a failure.
-    facts["reason"] = facts.get("code")
-    yield msgspec.convert(
-        {"type": f"run.{reduced.status}", **{name: value for name, value in facts.items() if value is not None}},
-        Terminal,
-    )
