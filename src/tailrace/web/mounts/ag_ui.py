@@ -26,7 +26,7 @@ from tailrace.web.mounts.ag_ui_input import ID_CHARACTERS, RunAgentInput, run_ag
 from tailrace.web.mounts.contract import AgentRequest, Surface
 from tailrace.web.reader import ReaderResponse, RunReader
 from tailrace.web.response import RunResponse, StartOptions
-from tailrace.wire.ag_ui_joining import META, started_as
+from tailrace.wire.ag_ui_joining import META, joining, started_as
 from tailrace.wire.ag_ui_messages import messages_of
 from tailrace.wire.ag_ui_values import interrupts_of
 from tailrace.wire.cursor import START, Cursor
