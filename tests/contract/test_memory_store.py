@@ -188,3 +188,20 @@ async def test_a_closed_store_has_forgotten_everything(store: MemoryStore) -> No
 async def test_nobody_else_sees_the_logs(store: MemoryStore) -> None:
     assert not store.shared
     assert await store.secret() != await MemoryStore(monotonic=FakeClock().monotonic).secret()
+
+
+async def test_an_open_run_goes_so_long_after_its_last_write_if_it_was_said_how_long(clock: FakeClock) -> None:
+    store = MemoryStore(monotonic=clock.monotonic, live_seconds=60)
+    silent, speaking, over = [await begin(store, run_id) for run_id in ("silent", "speaking", "over")]
+    await store.commit([Write(over, 1, [b"end"], DONE)])
+
+    clock.advance(40)
+    await store.commit([Write(speaking, 1, [b"a"])])
+    clock.advance(40)
+
+    assert await kept(store, "silent", "speaking", "over") == ["speaking", "over"]
+    clock.advance(30)
+    assert await kept(store, "silent", "speaking", "over") == ["over"]
+    await store.restore(silent, owner=None, thread=None, fingerprint=b"")
+    clock.advance(61)
+    assert await kept(store, "silent") == []

@@ -21,10 +21,10 @@ async def lapse(seconds: float) -> None:
 
 
 def memory_store() -> MemoryStore:
-    return MemoryStore(monotonic=clock.monotonic, retention_seconds=RETENTION_SECONDS)
+    return MemoryStore(monotonic=clock.monotonic, retention_seconds=RETENTION_SECONDS, live_seconds=LIVE_SECONDS)
 
 
-TestMemoryStore = store_suite(memory_store, lapse=lapse, retention_seconds=RETENTION_SECONDS)
+TestMemoryStore = store_suite(memory_store, lapse=lapse, retention_seconds=RETENTION_SECONDS, live_seconds=LIVE_SECONDS)
 TestFaultyStoreWithoutFaults = store_suite(lambda: FaultyStore(memory_store()))
 
 

@@ -1,6 +1,7 @@
 """From a URL to a log store. What a store needs beyond the core is imported only when its URL is given."""
 
 import importlib.util
+import math
 import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -19,9 +20,12 @@ class _Terms(NamedTuple):
 
     clock: Clock
     retention_seconds: float
-    live_seconds: float
+    live_seconds: float | None
     prefix: str
 
+
+#: Of a store whose writers may be gone without a word.
+_LIVE_SECONDS = 3_600.0
 
 _Opener: TypeAlias = Callable[[str, _Terms], RunStore]
 
@@ -31,7 +35,7 @@ _SQLITE_FORM = "sqlite:///runs.db is a path from here, sqlite:////var/lib/app/ru
 
 
 def open_store(
-    url: str, *, clock: Clock, retention_seconds: float, live_seconds: float = 3_600, prefix: str = "tr"
+    url: str, *, clock: Clock, retention_seconds: float, live_seconds: float | None = None, prefix: str = "tr"
 ) -> RunStore:
     """The store that `url` names: `memory://`, `sqlite:///path`, or `redis://…`, `rediss://…` for TLS.
 
@@ -39,7 +43,8 @@ def open_store(
         url: Such a URL.
         clock: Tells the time.
         retention_seconds: How long a final log can be read.
-        live_seconds: How long an open log is kept to which nothing is written, where that is bounded.
+        live_seconds: How long an open log is kept to which nothing is written. By default an hour where many write, as
+            heartbeats are writes; in memory, for ever.
         prefix: What tells logs of one kind from others that are kept in the same place, where that can be.
 
     Raises:
@@ -57,7 +62,11 @@ def open_store(
 
 
 def _memory(_: str, terms: _Terms) -> RunStore:
-    return MemoryStore(monotonic=terms.clock.monotonic, retention_seconds=terms.retention_seconds)
+    return MemoryStore(
+        monotonic=terms.clock.monotonic,
+        retention_seconds=terms.retention_seconds,
+        live_seconds=math.inf if terms.live_seconds is None else terms.live_seconds,
+    )
 
 
 def _sqlite(url: str, terms: _Terms) -> RunStore:
@@ -66,7 +75,7 @@ def _sqlite(url: str, terms: _Terms) -> RunStore:
     return SqliteStore(
         _sqlite_path(url),
         retention_seconds=terms.retention_seconds,
-        live_seconds=terms.live_seconds,
+        live_seconds=terms.live_seconds or _LIVE_SECONDS,
         time_ms=terms.clock.time_ms,
     )
 
@@ -97,7 +106,10 @@ def _redis(url: str, terms: _Terms) -> RunStore:
     from tailrace.stores.redis import RedisStore
 
     return RedisStore(
-        url, retention_seconds=terms.retention_seconds, live_seconds=terms.live_seconds, prefix=terms.prefix
+        url,
+        retention_seconds=terms.retention_seconds,
+        live_seconds=terms.live_seconds or _LIVE_SECONDS,
+        prefix=terms.prefix,
     )
 
 

@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -32,6 +33,7 @@ class _Log:
         "state",
         "thread",
         "token",
+        "wrote_at",
     )
 
     def __init__(self, lease: Lease, owner: str | None, thread: str | None, fingerprint: bytes) -> None:
@@ -46,26 +48,35 @@ class _Log:
         self.beat = 0
         self.cancel: str | None = None
         self.block: bytes | None = None
+        self.wrote_at = 0.0
 
 
 class MemoryStore:
     """Keeps every log whole; a final one for `retention_seconds`, or until `max_bytes` of final logs are kept."""
 
     def __init__(
-        self, *, monotonic: Callable[[], float], retention_seconds: float = 900, max_bytes: int = 1024**3
+        self,
+        *,
+        monotonic: Callable[[], float],
+        retention_seconds: float = 900,
+        live_seconds: float = math.inf,
+        max_bytes: int = 1024**3,
     ) -> None:
         """Make an empty store.
 
         Args:
             monotonic: Seconds that never go back.
             retention_seconds: How long a final run can be read.
+            live_seconds: How long an open run lives, at least, after the last write to it.
             max_bytes: Bound on the bytes of all final runs; beyond it the oldest go first, each as a whole.
         """
         self._monotonic = monotonic
         self._retention_seconds = retention_seconds
+        self._live_seconds = live_seconds
         self._max_bytes = max_bytes
         self._logs: dict[str, _Log] = {}
         self._final: list[tuple[float, int, str, _Log]] = []
+        self._open: list[tuple[float, int, str, _Log]] = []
         self._order = itertools.count()
         self._final_bytes = 0
         self._hints: dict[str, dict[object, Hint]] = {}
@@ -99,7 +110,7 @@ class MemoryStore:
         log = self._logs.get(run_id)
         if log is None:
             lease = Lease(run_id, secrets.token_hex(8))
-            self._logs[run_id] = _Log(lease, owner, thread, fingerprint)
+            self._begin(_Log(lease, owner, thread, fingerprint), run_id)
             return lease
         if log.fingerprint != fingerprint or log.owner != owner:
             raise FingerprintError(run_id)
@@ -112,7 +123,9 @@ class MemoryStore:
             FencedError: The run exists under another token.
         """
         self._expire()
-        log = self._logs.setdefault(lease.run_id, _Log(lease, owner, thread, fingerprint))
+        if lease.run_id not in self._logs:
+            self._begin(_Log(lease, owner, thread, fingerprint), lease.run_id)
+        log = self._logs[lease.run_id]
         if log.token != lease.token:
             raise FencedError(lease.run_id)
 
@@ -144,6 +157,7 @@ class MemoryStore:
         log.size += sum(map(len, write.records))
         log.beat += 1
         log.state = write.final
+        log.wrote_at = self._monotonic()
         if log.state != OPEN:
             expires_at = self._monotonic() + self._retention_seconds
             heapq.heappush(self._final, (expires_at, next(self._order), write.lease.run_id, log))
@@ -227,9 +241,16 @@ class MemoryStore:
         """Forget everything."""
         self._logs.clear()
         self._final.clear()
+        self._open.clear()
         self._final_bytes = 0
         self._hints.clear()
         self._listeners.clear()
+
+    def _begin(self, log: _Log, run_id: str) -> None:
+        log.wrote_at = self._monotonic()
+        self._logs[run_id] = log
+        if math.isfinite(self._live_seconds):
+            heapq.heappush(self._open, (log.wrote_at + self._live_seconds, next(self._order), run_id, log))
 
     def _log(self, run_id: str) -> _Log:
         self._expire()
@@ -245,6 +266,15 @@ class MemoryStore:
             # A purged run's id may be in use again: its old place in the heap must not end the new one.
             if self._logs.get(run_id) is log:
                 self._remove(run_id)
+
+        while self._open and self._open[0][0] <= now:
+            _, _, run_id, log = heapq.heappop(self._open)
+            if self._logs.get(run_id) is not log or log.state != OPEN:
+                continue
+            if (expires_at := log.wrote_at + self._live_seconds) <= now:
+                self._remove(run_id)
+            else:
+                heapq.heappush(self._open, (expires_at, next(self._order), run_id, log))
 
     def _remove(self, run_id: str) -> None:
         log = self._logs.pop(run_id, None)
