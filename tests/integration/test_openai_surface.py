@@ -316,6 +316,17 @@ def test_a_chain_of_responses_has_an_end(serve: Serve, monkeypatch: pytest.Monke
     assert post(server, "/responses", ask(previous_response_id=second["id"])).status == 400
 
 
+def test_a_chain_of_responses_is_not_continued_beyond_its_bound(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailrace.web.mounts.openai._CHAIN_BYTES", 1_000)
+    server = serve(app_of(playing("x" * 600)))
+
+    first: Any = post(server, "/responses", ask()).json()
+    second: Any = post(server, "/responses", ask(previous_response_id=first["id"])).json()
+    refused = post(server, "/responses", ask(previous_response_id=second["id"]))
+
+    assert (refused.status, refused.error_code) == (400, "invalid_request")
+
+
 def test_a_conversation_is_the_thread_of_the_run(serve: Serve) -> None:
     gate = Gate()
     tail = Tailrace(owner=lambda _: "ann")

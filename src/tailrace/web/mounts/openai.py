@@ -37,6 +37,7 @@ _LONGEST_NAME = 128
 #: What a response was asked is kept beside its answer, in the first event of its run, if it is not larger than this.
 _KEPT_INPUT_BYTES = 512 * 1024
 _LONGEST_CHAIN = 50
+_CHAIN_BYTES = 8 * 1024**2
 #: How long the answer to a cancel waits for the run to have ended.
 _CANCEL_SECONDS = 5.0
 #: Where runs have no owners a conversation's id is all that protects what was said in it, and a shorter one can be
@@ -187,9 +188,10 @@ class OpenAISurface(Surface):
         """What was asked and answered in a response and those that it continued.
 
         Raises:
-            RequestInvalidError: One of them is unknown, does not say what it was asked, or they are too many.
+            RequestInvalidError: One of them is unknown, does not say what it was asked, or they are too many or long.
         """
         turns: list[list[Message]] = []
+        size = 0
         earlier: str | None = response_id
         while earlier is not None:
             if len(turns) == _LONGEST_CHAIN:
@@ -203,6 +205,9 @@ class OpenAISurface(Surface):
                 raise RequestInvalidError("The previous response does not keep what it was asked.")
             asked, earlier = remembered
             turns.append([*asked, *reduce(entries).messages])
+            size += len(msgspec.json.encode(turns[-1]))
+            if size > _CHAIN_BYTES:
+                raise RequestInvalidError("The responses that continue each other are too long together.")
         return [message for turn in reversed(turns) for message in turn]
 
     # Responses that exist --------------------------------------------------------------------------------------------

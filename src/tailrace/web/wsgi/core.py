@@ -120,9 +120,9 @@ class WsgiBridge:
         tail = self.tail
         if environ.get("wsgi.multiprocess") and not tail.store.shared:
             tail.warn_once(NOT_SHARED)
+        exchange = Exchange(body, connection_cut(environ))
         if streams:
             self._places.take()
-        exchange = Exchange(body, connection_cut(environ))
         response = Body(exchange, self._loop, self._places.give_back if streams else _nothing)
         try:
             scope = scope_of(environ, exchange.abort, extra)
