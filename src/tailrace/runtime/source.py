@@ -7,22 +7,19 @@ the event loop, and only if its run is the one that starts; blocking work belong
 a thread of its own.
 """
 
-import asyncio
 import inspect
-import logging
 import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeGuard, cast, get_args
 
 import msgspec
 
 from tailrace import events
+from tailrace.adapters.closing import close_method, close_sources
 from tailrace.errors import SourceInvalidError
 from tailrace.events import Event
 
 __all__ = ["SourceLike", "check_event", "check_source", "close_sources", "discard", "open_source", "to_event"]
-
-_logger = logging.getLogger("tailrace")
 
 SourceLike: TypeAlias = AsyncIterable[Any] | Iterable[Any] | Callable[[], Any]
 
@@ -78,55 +75,8 @@ def _is_iterable(source: object) -> TypeGuard[AsyncIterable[Any] | Iterable[Any]
 
 async def discard(source: object, *, patience_seconds: float = _UNUSED_SECONDS) -> None:
     """Close a source that lost or was never used. A callable was not called, so there is nothing to close."""
-    if _close_method(source) is not None:
+    if close_method(source) is not None:
         await close_sources([source], patience_seconds)
-
-
-async def close_sources(sources: Sequence[object], patience_seconds: float) -> None:
-    """Close them in this order and wait for it, even if this task is cancelled meanwhile, but not for ever.
-
-    Providers' streams close by `aclose`, or by `close`, which may be a coroutine function. What they raise is logged:
-    it is no reason to end a run, or to refuse one, otherwise than it would have been.
-
-    Raises:
-        CancelledError: This task was cancelled meanwhile.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience_seconds
-    closing = loop.create_task(_close_all(sources), name="tailrace-close")
-    cancelled: asyncio.CancelledError | None = None
-    while not closing.done() and (remaining_seconds := deadline - loop.time()) > 0:
-        try:
-            await asyncio.wait({closing}, timeout=remaining_seconds)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if not closing.done():
-        _logger.warning("a source took more than %s s to close and was left to itself", patience_seconds)
-        closing.cancel()
-    if cancelled is not None:
-        raise cancelled
-
-
-async def _close_all(sources: Sequence[object]) -> None:
-    for source in sources:
-        close = _close_method(source)
-        try:
-            closing = close() if close is not None else None
-            if isinstance(closing, Awaitable):
-                await cast("Awaitable[object]", closing)
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            # An exit that is asked for here would end the server's loop and every other run with it.
-            _logger.exception("a source failed while it was being closed")
-
-
-def _close_method(source: object) -> Callable[[], object] | None:
-    for name in ("aclose", "close"):
-        method = getattr(source, name, None)
-        if callable(method):
-            return cast("Callable[[], object]", method)
-    return None
 
 
 def to_event(item: object) -> Event | None:
