@@ -188,7 +188,7 @@ def test_what_went_wrong_inside_is_told_to_nobody_outside(site: Site) -> None:
     assert messages(events) == texts("fail, please")[:4]
     assert '"status":"failed"' in events[-1].data
     assert "hunter2" not in str(events)
-    assert "hunter2" in site.program.output
+    site.program.until_says("hunter2")
     assert (bad_json.status, bad_json.error_code) == (422, "invalid_request")
     assert (bad_shape.status, bad_shape.error_code) == (422, "invalid_request")
     assert b"Traceback" not in bad_json.body + bad_shape.body

@@ -136,7 +136,7 @@ def test_a_failure_is_an_event_and_the_end_comes_after_it(site: Site) -> None:
     assert msgspec.json.decode(events[-2].data)["code"] == "error"
     assert text_of(events).endswith("Something went wrong.")
     assert "hunter2" not in str(events)
-    assert "hunter2" in site.program.output
+    site.program.until_says("hunter2")
 
 
 def test_a_session_belongs_to_who_began_it_whatever_it_is_called(site: Site) -> None:

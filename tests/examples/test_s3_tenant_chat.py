@@ -242,7 +242,7 @@ def test_a_failure_is_told_without_its_text(site: Site) -> None:
     assert failure["code"] == "error"
     assert data[-1] == "[DONE]"
     assert "hunter2" not in str(data)
-    assert "hunter2" in site.program.output
+    site.program.until_says("hunter2")
 
 
 def test_a_tool_that_has_no_result_does_not_end_the_answer(site: Site) -> None:
