@@ -1,8 +1,10 @@
 """A program of an example, in a process group of its own, as a terminal starts it."""
 
+import codecs
 import contextlib
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ __all__ = ["EXAMPLES", "Program"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 _BOUND_SECONDS = 20.0
+_BYTES = 65_536
 
 
 class Program:
@@ -28,8 +31,9 @@ class Program:
         """Describe it by the arguments of Python."""
         self._arguments = arguments
         self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._output = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._news = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -46,23 +50,26 @@ class Program:
 
     @property
     def output(self) -> str:
-        """What it said so far."""
+        """What it said up to this moment: what is on its way from it is taken first."""
+        if self._process is not None:
+            self._take(self._process)
         return self._output
 
     def start(self) -> None:
         """Start it, with nothing said yet."""
         assert not self.alive
         self._output = ""
-        self._process = subprocess.Popen(
+        self._process = process = subprocess.Popen(
             [sys.executable, *self._arguments],
             cwd=EXAMPLES,
             env=self._environment,
             start_new_session=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
         )
-        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
         self._reader.start()
 
     def until_says(self, pattern: str) -> re.Match[str]:
@@ -93,11 +100,22 @@ class Program:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(_BOUND_SECONDS)
         self._reader.join(_BOUND_SECONDS)
-
-    def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                with self._news:
-                    self._output += line
+        process.stdout.close()
+
+    def _read(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        while self._take(process):
+            select.select([process.stdout], [], [])
+
+    def _take(self, process: "subprocess.Popen[bytes]") -> bool:
+        """Take what it has said and nobody has read; whether there may be more."""
+        assert process.stdout is not None
+        with self._news:
+            try:
+                while data := os.read(process.stdout.fileno(), _BYTES):
+                    self._output += self._decoder.decode(data)
                     self._news.notify_all()
+            except BlockingIOError:
+                return True
+            return False
