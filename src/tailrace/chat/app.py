@@ -18,7 +18,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tailrace import Tailrace
-from tailrace.errors import DialectNotFoundError
 from tailrace.web.body import read_json
 from tailrace.web.errors import RequestInvalidError
 from tailrace.web.mounts.contract import AgentRequest
@@ -71,20 +70,20 @@ class _Chat:
         self._tail = tail
 
     async def start(self, request: Request) -> Response:
-        """`POST /chat`: start a run for a message and stream it in `?dialect=`."""
-        try:
-            body = await _read(request)
-            conversation_id = body.conversation_id or f"conv_{secrets.token_hex(8)}"
-            return self._tail.stream(
-                lambda: self._agent(body.message),
-                thread=conversation_id,
-                dialect=request.query_params.get("dialect", "native"),
-                fingerprint=[body.message, body.conversation_id, body.branch_id],
-            )
-        except RequestInvalidError as error:
-            return _refusal(error.status, error.code, str(error))
-        except DialectNotFoundError as error:
-            return _refusal(400, error.code, str(error))
+        """`POST /chat`: start a run for a message and stream it in `?dialect=`.
+
+        Raises:
+            RequestInvalidError: The body is not what it should be.
+            DialectNotFoundError: There is no such dialect.
+        """
+        body = await _read(request)
+        conversation_id = body.conversation_id or f"conv_{secrets.token_hex(8)}"
+        return self._tail.stream(
+            lambda: self._agent(body.message),
+            thread=conversation_id,
+            dialect=request.query_params.get("dialect", "native"),
+            fingerprint=[body.message, body.conversation_id, body.branch_id],
+        )
 
     def answer(self, request: AgentRequest) -> Any:  # noqa: ANN401  whatever the agent returns
         """The agent's source for a request of another protocol."""
@@ -113,10 +112,6 @@ async def _read(request: Request) -> ChatRequest:
     if any(len(text or "") > _ID_CHARACTERS for text in (body.conversation_id, body.branch_id)):
         raise RequestInvalidError(f"An id has at most {_ID_CHARACTERS} characters.", status=422)
     return body
-
-
-def _refusal(status: int, code: str, message: str) -> Response:
-    return JSONResponse({"error": {"code": code, "message": message, "status": status}}, status)
 
 
 class _Page:

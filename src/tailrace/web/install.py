@@ -79,14 +79,15 @@ def _fastapi_router(router: Any, table: Iterable[RouteRow], path: str) -> Any:  
         for index, suffix in enumerate(_both_slashes(row.path, path)):
             # Starlette answers HEAD wherever it answers GET; FastAPI has to be told.
             for method in ("GET", "HEAD") if row.method == "GET" else (row.method,):
+                documented = index > 0 and method == row.method
                 router.add_api_route(
                     path + suffix,
                     row.endpoint,
                     methods=[method],
                     summary=row.summary,
-                    include_in_schema=index > 0 and method == row.method,
+                    include_in_schema=documented,
                     response_model=None,
-                    responses=None if row.dialects is None else stream_responses(*row.dialects),
+                    responses=stream_responses(*row.dialects) if documented and row.dialects is not None else None,
                 )
     return router
 

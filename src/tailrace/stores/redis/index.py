@@ -59,9 +59,11 @@ class Index:
         if place.thread is not None:
             key = self._keys.latest(place.thread, owner=place.owner)
             # Only when it begins a run takes the place of the one before.
-            unless = () if run_id not in self._renew_at else (b"NX",)
-            commands.append((b"SET", key, run_id.encode(), *unless, b"PX", self._live_ms))
-            commands.append((b"PEXPIRE", key, self._live_ms))
+            if run_id in self._renew_at:
+                commands.append((b"SET", key, run_id.encode(), b"NX", b"PX", self._live_ms))
+                commands.append((b"PEXPIRE", key, self._live_ms))
+            else:
+                commands.append((b"SET", key, run_id.encode(), b"PX", self._live_ms))
         loop = asyncio.get_running_loop()
         self._renew_at.setdefault(run_id, 0.0)
 
