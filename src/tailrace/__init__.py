@@ -20,7 +20,7 @@ from tailrace.events import (
     Usage,
 )
 from tailrace.runtime.keys import new_run_id
-from tailrace.runtime.producer import emit
+from tailrace.runtime.producer import current_run, emit
 from tailrace.runtime.run import Run, RunInfo
 from tailrace.runtime.runs import Runs
 from tailrace.web.response import EventStream, RunResponse
@@ -53,6 +53,7 @@ __all__ = [
     "ToolStarted",
     "UIAction",
     "Usage",
+    "current_run",
     "emit",
     "new_run_id",
 ]

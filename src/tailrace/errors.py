@@ -9,7 +9,7 @@ TailraceError
 ├── OptionInvalidError     a dialect was given an option that it cannot be spoken with
 ├── SourceInvalidError     a source is, or yielded, something that is no event
 ├── KeyInvalidError        an idempotency key or run id that cannot be used
-├── NoRunError             `emit` outside a run
+├── NoRunError             `emit` or `current_run` outside a run
 ├── RunClosedError         `emit` after the run has ended
 ├── RunLimitError          a run reached its bound on events or bytes
 ├── BufferFullError        the store is behind: too much of the run waits for its acknowledgement
@@ -150,12 +150,12 @@ class KeyInvalidError(TailraceError):
 
 
 class NoRunError(TailraceError):
-    """`emit` was called outside a producing context."""
+    """`emit` or `current_run` was called outside a producing context."""
 
     code = "no_run"
 
     def __init__(self) -> None:
-        super().__init__("emit() was called outside a run: call it from a source, or from a tool that a source calls")
+        super().__init__("called outside a run: call it from a source, or from a tool that a source calls")
 
 
 class RunClosedError(TailraceError):

@@ -28,7 +28,7 @@ from tailrace.runtime.log import EntryLog
 from tailrace.runtime.source import check_event
 from tailrace.stores.contract import OPEN
 
-__all__ = ["FINAL_STATES", "Producer", "emit", "producing", "producing_here"]
+__all__ = ["FINAL_STATES", "CurrentRun", "Producer", "current_run", "emit", "producing", "producing_here"]
 
 #: The final state under which a store keeps a run, by its terminal event.
 FINAL_STATES: dict[type, int] = {
@@ -44,6 +44,30 @@ _TEXTS = (events.TextDelta, events.ReasoningDelta)
 _FIRST = 2
 
 _producing: contextvars.ContextVar["Producer"] = contextvars.ContextVar("tailrace_producing")
+
+
+class CurrentRun(msgspec.Struct, frozen=True):
+    """The run that some code produces.
+
+    Attributes:
+        run_id: Its id.
+        message_id: The id that its first message has, unless the source names another.
+    """
+
+    run_id: str
+    message_id: str
+
+
+def current_run() -> CurrentRun:
+    """The run that this code is called from; known before the source has yielded anything.
+
+    Raises:
+        NoRunError: Not called from within a source.
+    """
+    producer = _producing.get(None)
+    if producer is None:
+        raise NoRunError
+    return CurrentRun(producer.run_id, producer.first_message_id)
 
 
 def emit(event: Event) -> None:

@@ -1,6 +1,7 @@
 """Errors as HTTP: the status of each, and a body that gives nothing away."""
 
 import logging
+import math
 from typing import ClassVar
 
 from starlette.responses import Response
@@ -10,7 +11,7 @@ from tailrace.errors import TailraceError
 from tailrace.fold import Reduced
 from tailrace.wire.dialects.contract import Dialect
 
-__all__ = ["EarlyFailureError", "RequestInvalidError", "document_status", "error_response"]
+__all__ = ["EarlyFailureError", "RefusedError", "RequestInvalidError", "document_status", "error_response"]
 
 _logger = logging.getLogger("tailrace")
 
@@ -49,26 +50,44 @@ class EarlyFailureError(TailraceError):
         super().__init__(f"Something went wrong (correlation id {correlation_id}).")
 
 
-class RequestInvalidError(TailraceError):
-    """A request cannot be served; the message is for the client, `status` is the HTTP status that says it best."""
+class RefusedError(TailraceError):
+    """A request is refused; raised by a handler, or by a source before its first event.
+
+    Attributes:
+        code: Stable slug for the client; each kind of refusal has a class of its own.
+        status: The HTTP status that says it best.
+        retry_after_seconds: When the same request may be served, if that is known.
+    """
+
+    code: ClassVar[str] = "refused"
+
+    def __init__(self, reason: str, *, status: int, retry_after_seconds: float | None = None) -> None:
+        """Say why, in words for the client."""
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(reason[:_REASON_CHARACTERS])
+
+
+class RequestInvalidError(RefusedError):
+    """A request cannot be served as it is."""
 
     code: ClassVar[str] = "invalid_request"
 
     def __init__(self, reason: str, *, status: int = 400) -> None:
         """Say what is wrong with it."""
-        self.status = status
-        super().__init__(reason[:_REASON_CHARACTERS])
+        super().__init__(reason, status=status)
 
 
 def error_response(error: TailraceError, dialect: Dialect) -> Response:
     """What a client is told instead of a stream, in the shape that clients of the dialect know."""
-    status = error.status if isinstance(error, RequestInvalidError) else _STATUS.get(type(error), 500)
+    status = error.status if isinstance(error, RefusedError) else _STATUS.get(type(error), 500)
     if status == 500 and not isinstance(error, EarlyFailureError):
         _logger.error("a request failed", exc_info=error)
     body = dialect.error(status, error.code, _public_message(error, status))
     headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-    if status == 503:
-        headers["retry-after"] = str(_RETRY_AFTER_SECONDS)
+    seconds = error.retry_after_seconds if isinstance(error, RefusedError) else None
+    if seconds is not None or status == 503:
+        headers["retry-after"] = str(math.ceil(_RETRY_AFTER_SECONDS if seconds is None else seconds))
     return Response(body, status, headers, media_type="application/json")
 
 

@@ -4,7 +4,7 @@ FastAPI is not a dependency; it is looked for only among what the application ha
 """
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from starlette.applications import Starlette
@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from tailrace.errors import TailraceError
 from tailrace.web.errors import error_response
-from tailrace.web.openapi import stream_responses
+from tailrace.web.openapi import described, stream_responses
 from tailrace.wire.dialects import native
 
 __all__ = ["RouteRow", "add_error_answers", "add_routes", "starlette_routes"]
@@ -23,13 +23,25 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class RouteRow(NamedTuple):
-    """One route: `path` is below where the routes are installed; `dialects` are those it may stream in."""
+    """One route.
+
+    Attributes:
+        path: Below where the routes are installed.
+        method: GET, POST and so on.
+        endpoint: Answers a request.
+        summary: What it does, in a line.
+        dialects: Those it may stream in; empty means all.
+        body: The shape of its JSON body, as msgspec takes one.
+        query: The names of its query parameters, each with what it is for.
+    """
 
     path: str
     method: str
     endpoint: Endpoint
     summary: str
     dialects: Sequence[str] | None = None
+    body: Any = None
+    query: Mapping[str, str] = {}
 
 
 def add_error_answers(app: Starlette) -> None:
@@ -88,6 +100,7 @@ def _fastapi_router(router: Any, table: Iterable[RouteRow], path: str) -> Any:  
                     include_in_schema=documented,
                     response_model=None,
                     responses=stream_responses(*row.dialects) if documented and row.dialects is not None else None,
+                    openapi_extra=described(path + suffix, row.body, row.query) if documented else None,
                 )
     return router
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from tailrace.events import TERMINALS, Entry, Snapshot
 from tailrace.fold import Reduced, merge, reduce
 from tailrace.stores.contract import OPEN
-from tailrace.web.errors import EarlyFailureError, document_status
+from tailrace.web.errors import EarlyFailureError, RefusedError, document_status
 from tailrace.web.headers import CLIENT_HEADER, RawHeaders, stream_headers, with_chosen
 from tailrace.web.service import RunService
 from tailrace.web.stream import EntryEncoder, Stream
@@ -90,6 +90,7 @@ class RunReader:
             OptionInvalidError: The dialect cannot be spoken so.
             EarlyFailureError: The source raised before its first event; the run was undone.
             HTTPException: As above, and this is what the source raised.
+            RefusedError: Likewise.
         """
         tail = self._tail
         self._fresh_encoder()
@@ -110,7 +111,7 @@ class RunReader:
         if live is None:
             return
         error = await live.first_event(self._tail.early_seconds)
-        if isinstance(error, HTTPException):
+        if isinstance(error, HTTPException | RefusedError):
             raise error
         if error is not None:
             _logger.error("a run failed at once (correlation id %s)", live.correlation_id, exc_info=error)

@@ -20,7 +20,7 @@ from tailrace.errors import CursorInvalidError, RunNotFoundError, TailraceError
 from tailrace.runtime.keys import check_run_id, fingerprint_of, new_run_id
 from tailrace.runtime.source import SourceLike, check_source, discard
 from tailrace.runtime.supervisor import Order
-from tailrace.web.errors import EarlyFailureError, error_response
+from tailrace.web.errors import EarlyFailureError, RefusedError, error_response
 from tailrace.web.feed import SourceFeed
 from tailrace.web.headers import RawHeaders, read_cursor, stream_headers, with_chosen
 from tailrace.web.negotiate import JsonWhen, wants_json
@@ -309,7 +309,8 @@ class EventStream(_LazyResponse):
             if isinstance(error, HTTPException):
                 raise error
             if error is not None:
-                await error_response(EarlyFailureError(feed.correlation_id), self._dialect)(scope, receive, send)
+                told = error if isinstance(error, RefusedError) else EarlyFailureError(feed.correlation_id)
+                await error_response(told, self._dialect)(scope, receive, send)
                 return
             await self._stream(feed, scope, receive, send)
         finally:

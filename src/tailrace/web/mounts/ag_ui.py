@@ -102,6 +102,7 @@ class AgUiSurface(Surface):
             tools=asked.tools or (),
             state=asked.state,
             body=body,
+            request=request,
         )
         return RunResponse(self._tail, lambda: self._agent(task), dialect=DIALECT.name, options=start)
 

@@ -130,6 +130,7 @@ class AiSdkSurface(Surface):
             owner=owner,
             model=asked.model if isinstance(asked.model, str) else None,
             body=body,
+            request=request,
         )
 
         async def answer() -> object:

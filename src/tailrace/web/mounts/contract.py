@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
@@ -32,6 +33,8 @@ class AgentRequest(msgspec.Struct, frozen=True, kw_only=True):
         tools: The tools that the client itself can run, as the protocol describes them.
         state: The state that the client shares.
         body: The request's body, in the protocol's own words.
+        request: The HTTP request, for what only the application understands: a header, what its middleware found out.
+            It is over before the run is, and nothing of it is kept.
     """
 
     text: str
@@ -42,6 +45,7 @@ class AgentRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: Sequence[dict[str, Any]] = ()
     state: Any = None
     body: dict[str, Any] = {}
+    request: Request | None = None
 
 
 #: Takes a request and returns a source: what an async generator function of one argument does.

@@ -120,6 +120,7 @@ class OpenAISurface(Surface):
             model=model,
             tools=body.tools or (),
             body=raw,
+            request=request,
         )
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         options = StartOptions(
@@ -150,6 +151,7 @@ class OpenAISurface(Surface):
             model=model,
             tools=body.tools or (),
             body=raw,
+            request=request,
         )
         options = StartOptions(
             fingerprint=[request.url.path, raw],

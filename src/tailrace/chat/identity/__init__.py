@@ -1,0 +1,1 @@
+"""Who asks: identities of requests, and what a request of each kind has to prove."""
