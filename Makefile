@@ -5,6 +5,7 @@ PORT ?= 8000
 JOBS ?= 4
 CHAOS_ROUNDS ?= 10
 SOAK_SECONDS ?= 600
+BENCH ?= durable
 
 BIN = .venv/bin
 CLIENTS = tests/interop/node_modules
@@ -30,8 +31,8 @@ chaos: .venv/stamp-dev ## kill and stop real servers, 200 rounds and more (short
 soak: .venv/stamp-dev ## load servers for ten minutes and see that nothing grows (shorter: make soak SOAK_SECONDS=20)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest -m soak tests/soak $(ARGS)
 
-bench: .venv/stamp-dev ## measure runs through Redis beside a naive way (more: make bench ARGS="--repeats 5")
-	$(BIN)/python -m benchmarks.durable $(ARGS)
+bench: .venv/stamp-dev ## measure runs through Redis beside a naive way (what adapters cost: make bench BENCH=adapters)
+	$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 check: .venv/stamp-dev ## check format, lint, layers and types
 	$(BIN)/ruff format --check .
@@ -58,7 +59,7 @@ $(BIN)/python:
 # The server alone needs no tools, so that the first `make run` is short.
 .venv/stamp-run: pyproject.toml $(BIN)/python
 	@echo "Installing tailrace into .venv"
-	@$(PIP) --editable '.[cli]'
+	@$(PIP) --editable '.[chat]'
 	@touch $@
 
 # `--group` needs pip 25.1. What this installs is enough to run the server too.

@@ -5,40 +5,22 @@ contestants take turns, so that whatever else the machine does hits all of them.
 """
 
 import argparse
-import os
-import platform
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
 from benchmarks.load import Plan
+from benchmarks.machine import machine
 from benchmarks.measuring import CONTESTS, Figures, measure, redis_program
 from benchmarks.telling import line_of, ratios_of, tables_of, told
 
 __all__ = ["main"]
 
 _PACKAGES = ("redis", "hiredis", "uvloop", "msgspec")
-
-
-def machine(server_version: str) -> dict[str, str]:
-    """Where this ran and on what."""
-    facts = {"system": platform.platform(), "cores": str(os.cpu_count()), "python": platform.python_version()}
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        facts["cpu"] = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        facts["cpu"] = platform.processor()
-    for package in _PACKAGES:
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            facts[package] = "-"
-    return {**facts, "redis-server": server_version}
 
 
 def _server_version() -> str:
@@ -90,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 figures, _ = measure(contest, plan, repeat)
                 passes.append(figures)
                 print(line_of(figures), file=sys.stderr, flush=True)
-    facts = machine(_server_version())
+    facts = {**machine(_PACKAGES), "redis-server": _server_version()}
     print("; ".join(f"{name} {fact}" for name, fact in facts.items()))
     print(tables_of(passes, options.runs))
     ratios = ratios_of(passes)

@@ -8,7 +8,7 @@ import msgspec
 
 from benchmarks.measuring import Figures
 
-__all__ = ["Ratio", "line_of", "ratios_of", "tables_of", "told"]
+__all__ = ["Ratio", "line_of", "ratios_of", "spread", "table", "tables_of", "told"]
 
 
 class Ratio(msgspec.Struct, kw_only=True):
@@ -41,13 +41,17 @@ def _spread(value: _Value, form: str) -> _Column:
     """The median, with the least and the most."""
 
     def cell(passes: Sequence[Figures]) -> str:
-        values = _values(passes, value)
-        if not values:
-            return "-"
-        middle, low, high = (f"{shown:{form}}" for shown in (statistics.median(values), min(values), max(values)))
-        return middle if low == high else f"{middle} [{low}..{high}]"
+        return spread(_values(passes, value), form)
 
     return cell
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """The median of the values with the least and the most; `-` if there are none."""
+    if not values:
+        return "-"
+    middle, low, high = (f"{shown:{form}}" for shown in (statistics.median(values), min(values), max(values)))
+    return middle if low == high else f"{middle} [{low}..{high}]"
 
 
 def _kept(passes: Sequence[Figures]) -> str:
@@ -84,7 +88,12 @@ def _table(passes: Sequence[Figures], runs: int, columns: dict[str, _Column]) ->
     for pace, contest in dict.fromkeys((figures.pace, figures.contest) for figures in passes):
         own = _passes(passes, pace, contest)
         rows.append([f"{runs} x {pace:g}/s", contest, *(cell(own) for cell in columns.values())])
-    rows.insert(1, ["---"] * len(rows[0]))
+    return table(rows)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a Markdown table, the first of them its head."""
+    rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(_row(row, widths) for row in rows)
 

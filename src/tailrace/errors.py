@@ -15,6 +15,7 @@ TailraceError
 ├── BufferFullError        the store is behind: too much of the run waits for its acknowledgement
 ├── RunFailedError         a run ended otherwise than completed, and its result was asked for
 ├── DrainingError          no new runs: the process is shutting down
+├── BusyError              no new runs: the process has as many as it may have
 ├── SendTimeoutError       a reader took nothing for the send timeout
 └── StoreError             the log store refused or could not be reached
     ├── StoreSetupError        the store is there but cannot be used as it is set up
@@ -29,6 +30,7 @@ from typing import ClassVar
 
 __all__ = [
     "BufferFullError",
+    "BusyError",
     "CursorInvalidError",
     "DialectNotFoundError",
     "DrainingError",
@@ -218,6 +220,17 @@ class DrainingError(TailraceError):
 
     def __init__(self) -> None:
         super().__init__("the server is restarting")
+
+
+class BusyError(TailraceError):
+    """The process produces `limit` runs and starts no other before one has ended."""
+
+    code = "busy"
+    retryable = True
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__("the server has too many runs under way")
 
 
 class SendTimeoutError(TailraceError):

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Self
 import msgspec
 
 import tailrace
+from tests.chat_environment import chat_environment
 
 __all__ = ["Worker", "workers"]
 
@@ -47,7 +48,6 @@ class Worker:
         self.facts: list[Fact] = []
         self._arguments = arguments
         self._environment = {
-            **os.environ,
             # The same tailrace as here, whatever else is installed.
             "PYTHONPATH": str(Path(tailrace.__file__).resolve().parents[1]),
             "CHAOS_STORE": store,
@@ -59,8 +59,10 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         command = [sys.executable, "-c", _SERVE, "serve", *self._arguments, "--port", "0"]
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        environment = {**chat_environment(self._folder.name), **self._environment}
         self._process = await asyncio.create_subprocess_exec(
-            *command, cwd=_FOLDER, env=self._environment, stdout=PIPE, stderr=PIPE
+            *command, cwd=_FOLDER, env=environment, stdout=PIPE, stderr=PIPE
         )
         self._tasks = [asyncio.create_task(self._read_facts()), asyncio.create_task(self._read_log())]
         try:
@@ -111,6 +113,7 @@ class Worker:
                 self._process.send_signal(number)
         await self._process.wait()
         await asyncio.wait(self._tasks)
+        self._folder.cleanup()
 
     def freeze(self) -> None:
         """Let it do nothing; its sockets stay open."""

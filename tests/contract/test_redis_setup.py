@@ -25,8 +25,8 @@ BOUND_SECONDS = 10.0
 
 #: Everything that a store asks for, and nothing else.
 NEEDED_COMMANDS = (
-    "+evalsha +eval +get +set +hmget +hget +hset +hsetnx +hincrby +xadd +xrange +del +type +time +pttl +pexpire"
-    " +zadd +zrem +zrange +zrevrange +publish +subscribe +unsubscribe +ping +info"
+    "+evalsha +eval +get +set +hmget +hget +hgetall +hset +hsetnx +hdel +hincrby +xadd +xrange +del +type +time"
+    " +pttl +pexpire +zadd +zrem +zrange +zrevrange +publish +subscribe +unsubscribe +ping +info"
 )
 
 

@@ -661,3 +661,32 @@ async def test_of_many_workers_one_sweeps(path: Path, clock: FakeClock, monkeypa
             await stack.enter_async_context(opened(SqliteStore(path, sweep_seconds=3_600, time_ms=clock.time_ms)))
 
     assert sum("FROM run WHERE id >" in statement for statement in statements) == 1
+
+
+# Notes ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_from_before_there_were_notes_is_given_them(path: Path) -> None:
+    async with opened(SqliteStore(path)) as store:
+        await store.create("run", owner="ada", thread=None, fingerprint=b"")
+    with contextlib.closing(connect(path)) as db:
+        db.execute("DROP TRIGGER notes_go_with_run")
+        db.execute("DROP TABLE note")
+
+    async with opened(SqliteStore(path)) as store:
+        assert await store.put_note("run", "note", b"text", live_seconds=60, most=1)
+        assert await store.take_note("run", "note") == b"text"
+
+
+async def test_a_note_outlives_its_process_and_not_its_run(path: Path) -> None:
+    async with opened(SqliteStore(path)) as store:
+        for run_id in ("kept", "purged"):
+            await store.create(run_id, owner="ada", thread=None, fingerprint=b"")
+            await store.put_note(run_id, "note", b"text", live_seconds=60, most=1)
+
+    async with opened(SqliteStore(path)) as store:
+        await store.purge("purged")
+
+        assert await store.take_note("kept", "note") == b"text"
+    with contextlib.closing(connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM note").fetchone() == (0,)

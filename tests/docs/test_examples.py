@@ -16,7 +16,8 @@ from flask import Flask
 from starlette.types import ASGIApp
 
 from tailrace import Tailrace
-from tailrace.chat import demo
+from tailrace.chat.agent.assistant import Assistant
+from tailrace.chat.agent.demo_model import DemoModel
 from tailrace.chat.app import create_app
 from tailrace.testing import AsgiClient
 from tests.docs.commands import CHECKS, commands, curl, shows
@@ -74,7 +75,7 @@ class Reader:
     async def _command(self, block: Block) -> None:
         """Give each command; the output is that of the last."""
         if block.mark == "run: demo":
-            await self._serve(await asyncio.to_thread(create_app, demo.demo, Tailrace()))
+            await self._serve(await asyncio.to_thread(create_app, Assistant(DemoModel()), Tailrace()))
         for words in commands(block.text):
             first, *others = (word.replace("RUN_ID", self._run_id) for word in words)
             if first == "curl":

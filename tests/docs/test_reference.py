@@ -11,7 +11,8 @@ import pytest
 
 import tailrace
 from tailrace import EventStream, Runs, Tailrace, errors, events, testing
-from tailrace.cli.serve import serve
+from tailrace.chat.settings import Settings
+from tailrace.cli.options import OPTIONS
 from tailrace.errors import TailraceError
 from tailrace.runtime.limits import Limits
 from tailrace.web.errors import error_response
@@ -25,6 +26,7 @@ API = "docs/reference/api.md"
 EVENTS = "docs/reference/events.md"
 WIRE = "docs/reference/wire.md"
 CLI = "docs/reference/cli.md"
+SETTINGS = "docs/how-to/settings.md"
 TESTING = "docs/how-to/test-your-stream.md"
 
 VOCABULARY: dict[str, type[msgspec.Struct]] = {
@@ -138,9 +140,31 @@ def test_every_run_route_is_in_the_reference() -> None:
     assert documented == {f"{route.method} {route.path}" for route in RunRoutes(Tailrace()).table()}
 
 
-def test_the_options_of_serve_are_those_that_are_documented() -> None:
-    documented = {name: codes(row[1])[0] for name, row in table(section(CLI, "tailrace serve")).items()}
+def plain(text: str) -> str:
+    """A cell of a table without its code marks."""
+    return text.replace("`", "")
 
-    options = {name: value for name, value in defaults(serve).items() if name != "target"}
 
-    assert documented == {f"--{name.replace('_', '-')}": str(value) for name, value in options.items()}
+def test_the_options_of_serve_that_are_documented_are_as_they_are() -> None:
+    known = {option.flag: option.default for option in OPTIONS} | {"--config": "none", "--print-config": "no"}
+
+    documented = {flag: plain(row[1]) for flag, row in table(section(CLI, "tailrace serve")).items()}
+
+    assert {"--host", "--port", "--store", "--model", "--workers", "--grace-seconds"} <= documented.keys()
+    assert documented.items() <= known.items()
+
+
+def test_every_setting_is_on_its_page_with_its_default() -> None:
+    # The one that is no option.
+    defaults_of = {option.name: option.default for option in OPTIONS} | {"jwt_secret": "none"}
+    sections = ("Server", "Storage", "Model", "Identities", "Limits")
+
+    documented = {
+        name: plain(row[1])
+        for title in sections
+        for name, row in table(section(SETTINGS, title)).items()
+        if len(row) == 3
+    }
+
+    assert documented == defaults_of
+    assert documented.keys() == Settings.model_fields.keys()

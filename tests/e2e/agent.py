@@ -8,16 +8,20 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tailrace.chat.demo import demo
+from tailrace.chat.agent.assistant import Assistant
+from tailrace.chat.agent.contract import Question
+from tailrace.chat.agent.demo_model import DemoModel
+from tailrace.chat.identity.contract import LOCAL
 from tailrace.events import Event
 
 __all__ = ["agent"]
 
 _MARKS = Path(os.environ["E2E_MARKS"])
+_ASSISTANT = Assistant(DemoModel(pace=0.2))
 
 
 async def agent(message: str) -> AsyncIterator[str | Event]:
-    """`count N` counts to N, ten a second; `endless` never ends; anything else is the demo's."""
+    """`count N` counts to N, ten a second; `endless` never ends; anything else is the assistant's."""
     _mark(f"opened {message}")
     try:
         if message.startswith("count "):
@@ -29,7 +33,7 @@ async def agent(message: str) -> AsyncIterator[str | Event]:
                 yield "and on "
                 await asyncio.sleep(0.05)
         else:
-            async for event in demo(message, pace=0.2):
+            async for event in _ASSISTANT.answer(Question(text=message, identity=LOCAL)):
                 yield event
     finally:
         _mark(f"closed {message}")

@@ -1,7 +1,6 @@
 """A real `tailrace serve` and a real Chromium for the browser tests; both are stopped when the module is done."""
 
 import contextlib
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, async_playwright
 
+from tests.chat_environment import chat_environment
 from tests.e2e.chat_server import ChatServer
 
 _HERE = Path(__file__).parent
@@ -33,7 +33,7 @@ def chat_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[ChatServe
     marks = tmp_path_factory.mktemp("e2e") / "marks.txt"
     marks.touch()
     command = [sys.executable, "-c", _SERVE, "serve", "agent:agent", "--port", "0", "--grace-seconds", "2"]
-    environment = {**os.environ, "E2E_MARKS": str(marks), "PYTHONUNBUFFERED": "1"}
+    environment = {**chat_environment(marks.parent), "E2E_MARKS": str(marks), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, cwd=_HERE, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield ChatServer(_announced_url(process), marks)

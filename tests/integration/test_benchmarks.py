@@ -11,7 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.redis
+
+def ran(benchmark: str, output: Path, *size: str) -> tuple[str, dict[str, Any]]:
+    """What a tiny run printed and wrote."""
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", *size, "--output", str(output)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout, json.loads(output.read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +26,12 @@ def found(require_program: Callable[..., str], tmp_path_factory: pytest.TempPath
     require_program("redis-server", "valkey-server")
     output = tmp_path_factory.mktemp("benchmarks") / "durable.json"
     size = ["--runs", "10", "--rate", "5", "--seconds", "0.6", "--warmup", "0.1", "--repeats", "1"]
-    command = [sys.executable, "-m", "benchmarks.durable", *size, "--output", str(output)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert "naive / tailrace redis at 5/s" in ended.stdout
-    result: dict[str, Any] = json.loads(output.read_bytes())
+    printed, result = ran("durable", output, *size)
+    assert "naive / tailrace redis at 5/s" in printed
     return result
 
 
+@pytest.mark.redis
 @pytest.mark.parametrize("contest", ["tailrace redis", "its store alone", "naive redis", "tailrace memory"])
 def test_every_event_of_a_source_reaches_its_reader(found: dict[str, Any], contest: str) -> None:
     (figures,) = [figures for figures in found["passes"] if figures["contest"] == contest]
@@ -38,6 +42,7 @@ def test_every_event_of_a_source_reaches_its_reader(found: dict[str, Any], conte
     assert figures["p99_ms"] >= figures["p50_ms"] > 0
 
 
+@pytest.mark.redis
 def test_cpu_is_told_of_each_process_that_has_some(found: dict[str, Any]) -> None:
     told = {
         figures["contest"]: {name for name in ("producer_us", "reader_us", "redis_us") if (figures[name] or 0) > 0}
@@ -53,6 +58,7 @@ def test_cpu_is_told_of_each_process_that_has_some(found: dict[str, Any]) -> Non
     }
 
 
+@pytest.mark.redis
 def test_the_contestants_are_compared_at_each_pace(found: dict[str, Any]) -> None:
     assert [(ratio["contest"], ratio["pace"]) for ratio in found["ratios"]] == [
         ("tailrace redis", 5),
@@ -60,3 +66,17 @@ def test_the_contestants_are_compared_at_each_pace(found: dict[str, Any]) -> Non
     ]
     for ratio in found["ratios"]:
         assert all(ratio[name] > 0 for name in ("producer", "reader", "workers", "redis"))
+
+
+def test_every_adapter_reads_what_the_bare_loop_reads(tmp_path: Path) -> None:
+    size = ["--tokens", "50", "--streams", "2", "--paced-tokens", "5", "--repeats", "1"]
+
+    printed, result = ran("adapters", tmp_path / "adapters.json", *size)
+
+    figures = {(one["way"], one["speed"], one["adapter"]): one for one in result["passes"]}
+    ways = {way for way, _, _ in figures}
+    assert len(ways) == 10
+    assert len(figures) == len(ways) * 4
+    assert {one["tokens"] for one in figures.values()} == {50, 10}
+    assert all(one["cpu_us"] > 0 for one in figures.values())
+    assert all(way in printed for way in ways)

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 
 from tailrace import Tailrace
+from tailrace.chat.agent.assistant import Assistant
+from tailrace.chat.agent.demo_model import DemoModel
 from tailrace.chat.app import create_app
-from tailrace.chat.demo import demo
 from tests.integration.support.client import fetch
 from tests.integration.support.server import AppServer
 from tests.interop.conftest import Node
 
 
 def test_every_client_gets_the_same_answer_to_the_same_question(node: Node, serve: Callable[..., AppServer]) -> None:
-    server = serve(create_app(lambda message: demo(message, pace=0), Tailrace()))
+    server = serve(create_app(Assistant(DemoModel(pace=0)), Tailrace()))
     question = "What is 17% of 2,340?"
 
     answers = node.run("everybody.mjs", f"http://127.0.0.1:{server.port}", question)

@@ -28,6 +28,7 @@ EXAMPLES: list[tuple[TailraceError, str, dict[str, Any]]] = [
         {"run_id": "r", "status": "failed", "failure": "timeout", "message": "Too slow."},
     ),
     (errors.DrainingError(), "draining", {}),
+    (errors.BusyError(3), "busy", {"limit": 3}),
     (errors.SendTimeoutError(1.5), "send_timeout", {"timeout_seconds": 1.5}),
     (errors.StoreSetupError("why"), "store_setup", {"reason": "why"}),
     (errors.StoreUnavailableError("why"), "store_unavailable", {"reason": "why"}),
@@ -80,6 +81,7 @@ def test_no_two_errors_share_a_code() -> None:
 def test_only_what_may_pass_is_worth_a_retry() -> None:
     assert {error for error in ALL_ERRORS if error.retryable} == {
         errors.BufferFullError,
+        errors.BusyError,
         errors.DrainingError,
         errors.GapError,
         errors.StoreUnavailableError,

@@ -11,7 +11,7 @@ from tailrace.adapters.failures import reported
 from tailrace.adapters.fields import count_in, field, plain, text_in
 from tailrace.events import Event, FinishReason, ReasoningDelta, ReasoningDone, TextDelta, TextDone, ToolOutput, Usage
 
-__all__ = ["from_anthropic"]
+__all__ = ["MessageTurn", "from_anthropic"]
 
 _FINISH: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -29,21 +29,38 @@ _CALLS: dict[str, Literal["provider"] | None] = {
 }
 #: Blocks that hold what such a call gave end in this: `web_search_tool_result`, `mcp_tool_result`.
 _RESULT = "_tool_result"
+#: What the events of a stream begin with, those of a later version too; and what `client.messages.stream()` adds.
+_KINDS = ("message_", "content_block_")
+_ADDED = frozenset({"text", "thinking", "citation", "signature", "input_json"})
 _COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 
 def from_anthropic(
-    stream: StreamLike, *, first_delta_seconds: float = FIRST_DELTA_SECONDS, idle_seconds: float = IDLE_SECONDS
+    stream: StreamLike,
+    *,
+    first_delta_seconds: float = FIRST_DELTA_SECONDS,
+    idle_seconds: float = IDLE_SECONDS,
+    retries: int = 0,
 ) -> ProviderStream:
     """The events of one message, the last of them `RunCompleted` or `RunFailed`.
 
     Args:
-        stream: What `client.messages.create(…, stream=True)` gives, awaited or not, of an async or a blocking client;
-            its events may be objects or dicts.
+        stream: What `client.messages.create(…, stream=True)` gives, awaited or not, of an async or a blocking client,
+            or a callable without arguments that gives it; its events may be objects or dicts.
         first_delta_seconds: How long the model may say nothing at first, pings aside.
         idle_seconds: How long it may say nothing after that.
+        retries: How often to call `stream` again after a failure that may pass, while nothing was said yet.
+
+    Raises:
+        ValueError: `retries` without a callable.
     """
-    return ProviderStream(stream, _Message(), first_delta_seconds=first_delta_seconds, idle_seconds=idle_seconds)
+    return ProviderStream(
+        stream,
+        lambda _: MessageTurn(),
+        first_delta_seconds=first_delta_seconds,
+        idle_seconds=idle_seconds,
+        retries=retries,
+    )
 
 
 class _Block:
@@ -56,16 +73,30 @@ class _Block:
         self.citations: list[Any] = []
 
 
-class _Message(Turn):
-    """The tables at the end of the class say which method reads which event."""
+class MessageTurn(Turn):
+    """The table at the end of the class says which method reads which event."""
 
     def __init__(self) -> None:
+        """Nothing was said yet."""
         super().__init__()
         self._model: str | None = None
         self._counts: dict[str, int] = {}
         self._blocks: dict[object, _Block] = {}
 
+    @classmethod
+    def knows(cls, chunk: object) -> bool:
+        """Whether it has the type of an event; the types that many others use count only with what belongs to them."""
+        kind = text_in(chunk, "type")
+        if kind in _ADDED:
+            return not isinstance(chunk, dict) and field(chunk, "snapshot") is not None
+        return kind.startswith(_KINDS) or kind == "ping" or (kind == "error" and bool(text_in(chunk, "error", "type")))
+
+    def continues(self, chunk: object) -> bool:
+        """Every message says that it begins."""
+        return text_in(chunk, "type") != "message_start"
+
     def read(self, chunk: object) -> Iterator[Event]:
+        """What an event says."""
         read = self._EVENTS.get(text_in(chunk, "type"))
         if read is not None:
             yield from read(self, chunk)
@@ -165,7 +196,7 @@ class _Message(Turn):
             model=self._model,
         )
 
-    _EVENTS: ClassVar[dict[str, Callable[["_Message", object], Iterator[Event]]]] = {
+    _EVENTS: ClassVar[dict[str, Callable[["MessageTurn", object], Iterator[Event]]]] = {
         "message_start": _message_start,
         "content_block_start": _block_start,
         "content_block_delta": _block_delta,

@@ -8,13 +8,22 @@ import msgspec
 
 from tailrace.events import Event, ToolArgsDelta, ToolError, ToolReady, ToolStarted
 
-__all__ = ["ToolCalls"]
+__all__ = ["ToolCalls", "written"]
 
 Executor: TypeAlias = Literal["provider"]
 
 #: A call goes by this name if the provider told none.
 _UNNAMED = "tool"
 _UNREADABLE = "The model wrote arguments that cannot be read."
+
+
+def written(call_id: str, name: str, arguments: str) -> ToolReady | ToolError:
+    """A call whose arguments are complete: no text means no arguments."""
+    try:
+        value: Any = msgspec.json.decode(arguments or "{}")
+    except (ValueError, RecursionError):
+        return ToolError(call_id=call_id, code="input_invalid", message=_UNREADABLE, phase="input")
+    return ToolReady(call_id=call_id, name=name, input=value)
 
 
 class _Call:
@@ -34,7 +43,7 @@ class ToolCalls:
     def begin(self, place: object, call_id: str, name: str, *, executor: Executor | None = None) -> Iterator[Event]:
         """A call begins; one that is still open in this place is complete with that."""
         yield from self.complete(place)
-        call = self._open[place] = _Call(call_id or f"call_{secrets.token_hex(12)}", name or _UNNAMED)
+        call = self._open[place] = _Call(call_id or _new_id(), name or _UNNAMED)
         yield ToolStarted(call_id=call.call_id, name=call.name, executor=executor)
 
     def continues(self, place: object, call_id: str, name: str) -> bool:
@@ -52,19 +61,29 @@ class ToolCalls:
             call.pieces.append(piece)
             yield ToolArgsDelta(piece, call_id=call.call_id)
 
-    def complete(self, place: object) -> Iterator[Event]:
-        """The arguments of the call in this place are complete, if there is one: no text means no arguments."""
+    def complete(self, place: object, arguments: str = "") -> Iterator[Event]:
+        """The arguments of the call in this place are complete, if there is one.
+
+        Args:
+            place: Which call.
+            arguments: All of them, of a provider that tells them as a whole too; for a call without fragments.
+        """
         call = self._open.pop(place, None)
-        if call is None:
-            return
-        try:
-            arguments: Any = msgspec.json.decode("".join(call.pieces) or "{}")
-        except (ValueError, RecursionError):
-            yield ToolError(call_id=call.call_id, code="input_invalid", message=_UNREADABLE, phase="input")
-        else:
-            yield ToolReady(call_id=call.call_id, name=call.name, input=arguments)
+        if call is not None:
+            yield written(call.call_id, call.name, "".join(call.pieces) or arguments)
+
+    @staticmethod
+    def whole(call_id: str, name: str, arguments: object) -> Iterator[Event]:
+        """A call that comes at once, its arguments as a value."""
+        call = _Call(call_id or _new_id(), name or _UNNAMED)
+        yield ToolStarted(call_id=call.call_id, name=call.name)
+        yield ToolReady(call_id=call.call_id, name=call.name, input=arguments)
 
     def complete_all(self) -> Iterator[Event]:
         """The arguments of all open calls are complete."""
         for place in list(self._open):
             yield from self.complete(place)
+
+
+def _new_id() -> str:
+    return f"call_{secrets.token_hex(12)}"

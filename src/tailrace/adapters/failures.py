@@ -8,16 +8,18 @@ import json
 import logging
 import math
 import secrets
-from typing import Any
+from traceback import walk_tb
+from typing import Any, cast
 
 from tailrace.adapters.fields import field, text_in
 from tailrace.events import RunFailed
 
-__all__ = ["code_of", "failure_of", "reported", "truncated"]
+__all__ = ["code_of", "failure_of", "is_providers", "reported", "truncated"]
 
 _logger = logging.getLogger("tailrace")
 
 _MESSAGES = {
+    "limit": "The answer reached a limit.",
     "provider_auth": "The model refused access.",
     "provider_bad_request": "The model refused the request.",
     "provider_error": "The model failed.",
@@ -25,6 +27,16 @@ _MESSAGES = {
     "provider_timeout": "The model took too long.",
     "provider_truncated": "The answer ended before it was complete.",
     "provider_unavailable": "The model cannot be reached. Try again in a moment.",
+    "timeout": "The answer took too long.",
+}
+#: Which limit of an agent was reached, by a word that its error has.
+_LIMITS = {
+    "request_limit": "The answer reached its limit of requests to the model.",
+    "tool_calls_limit": "The answer reached its limit of tool calls.",
+    "tokens_limit": "The answer reached its limit of tokens.",
+    "cost_limit": "The answer reached its limit of cost.",
+    "Max turns": "The answer reached its limit of steps.",
+    "Recursion limit": "The answer reached its limit of steps.",
 }
 _RETRYABLE = frozenset({"provider_rate_limited", "provider_timeout", "provider_truncated", "provider_unavailable"})
 
@@ -59,9 +71,32 @@ _BY_KIND = {
     "timeout_error": "provider_timeout",
 }
 
-#: Whose exceptions are a provider's doing, and what their classes without a status mean; the most special one counts.
-_SDKS = frozenset({"anthropic", "groq", "httpcore", "httpcore2", "httpx", "httpx2", "litellm", "ollama", "openai"})
+#: Whose exceptions are a provider's doing: who talks to providers and to nobody else, who runs tools in between, and
+#: what most of them talk with, as an application may too.
+_SDKS = frozenset({"any_llm", "anthropic", "groq", "litellm", "ollama", "openai"})
+_FRAMEWORKS = frozenset({"pydantic_ai"})
+_TRANSPORTS = frozenset({"httpcore", "httpcore2", "httpx", "httpx2"})
+#: Of frameworks whose other exceptions are the application's, or whose name anybody's package may have.
+_MODULES = frozenset({"agents.exceptions", "langgraph.errors"})
+#: What frameworks say to the developer, and how a run is stopped from within.
+_NOT_PROVIDERS = frozenset({"RunCancelled", "UserError"})
+#: What the classes mean that have no status; the most special one counts.
 _BY_CLASS = {
+    "RunTimedOut": "timeout",
+    "UsageLimitExceeded": "limit",
+    "ConcurrencyLimitExceeded": "limit",
+    "MaxTurnsExceeded": "limit",
+    "GraphRecursionError": "limit",
+    "ModelTimeoutError": "provider_timeout",
+    "ModelRequestTimeout": "provider_timeout",
+    "ModelConnectionError": "provider_unavailable",
+    "ModelOverloadedError": "provider_rate_limited",
+    "ModelUnavailableError": "provider_unavailable",
+    "ModelServerError": "provider_unavailable",
+    "ModelRateLimitError": "provider_rate_limited",
+    "ModelQuotaExceededError": "provider_rate_limited",
+    "ModelAuthenticationError": "provider_auth",
+    "ModelRequestRejectedError": "provider_bad_request",
     "APITimeoutError": "provider_timeout",
     "TimeoutException": "provider_timeout",
     "APIConnectionError": "provider_unavailable",
@@ -75,28 +110,73 @@ _BUILTIN: tuple[tuple[type[Exception], str], ...] = (
     (json.JSONDecodeError, _ANY_ERROR),
 )
 
+#: How frameworks say that an answer came without its end, or did not come at all.
+_CUT_OFF = (
+    "Streamed response ended without",
+    "Model did not produce a final response",
+    "Chat Completions stream ended before",
+    "No generation",
+)
+#: Frameworks that raise what providers report as an error like any, its text `kind: what happened`.
+_PLAINLY_RAISING = ("langchain_core", "langchain_openai")
+
 #: Longer than this nobody waits.
 _MAX_RETRY_AFTER_SECONDS = 86_400
 
 
 def code_of(error: Exception) -> str | None:
     """The code for what a provider's stream raised; `None` if that was not the provider's doing."""
-    classes = [cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] in _SDKS]
-    if not classes and field(error, "response", "status_code") is None:
-        return next((code for cls, code in _BUILTIN if isinstance(error, cls)), None)
-    return _told_code(error) or next((_BY_CLASS[name] for name in classes if name in _BY_CLASS), _ANY_ERROR)
+    if isinstance(error, ExceptionGroup):
+        # One model after the other was tried, and this was the last.
+        return code_of(cast("ExceptionGroup[Exception]", error).exceptions[-1])
+    classes = [cls.__name__ for cls in type(error).__mro__ if _is_known(cls.__module__)]
+    if not classes and _field(error, "response", "status_code") is None:
+        return next((code for cls, code in _BUILTIN if isinstance(error, cls)), None) or _plain_code(error)
+    if found := _told_code(error) or next((_BY_CLASS[name] for name in classes if name in _BY_CLASS), None):
+        return found
+    if not _NOT_PROVIDERS.isdisjoint(classes):
+        return None
+    return "provider_truncated" if str(error).startswith(_CUT_OFF) else _ANY_ERROR
 
 
-def failure_of(error: Exception) -> RunFailed:
+def _plain_code(error: Exception) -> str | None:
+    """The code for an error like any, if it was raised where a framework reads a provider's stream."""
+    if type(error) is not ValueError:
+        return None
+    raised_in = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    if not raised_in or _package(raised_in[-1]) not in _PLAINLY_RAISING:
+        return None
+    told = str(error)
+    return "provider_truncated" if told.startswith(_CUT_OFF) else _BY_KIND.get(told.partition(":")[0])
+
+
+def is_providers(error: BaseException) -> bool:
+    """Whether what somebody's code raised, which may do more than ask a model, is a provider's doing.
+
+    It is if its class is that of an SDK or a framework. A dropped connection or the like is if an SDK's code is where
+    it comes from: some let through what their transport raises, which an application may use for something else.
+    """
+    if not isinstance(error, Exception) or code_of(error) is None:
+        return False
+    modules = {cls.__module__ for cls in type(error).__mro__}
+    if any(_is_known(module) and _package(module) not in _TRANSPORTS for module in modules):
+        return True
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    return any(_package(str(frame.f_globals.get("__name__"))) in _SDKS for frame in frames)
+
+
+def failure_of(error: Exception, correlation_id: str | None = None) -> RunFailed:
     """How a run ends whose provider's stream raised this; the error is logged.
 
     `details` holds `retry_after_seconds` if the provider named it.
     """
-    correlation_id = _correlation_id()
+    correlation_id = correlation_id or _correlation_id()
     _logger.error("a provider's stream failed (correlation id %s)", correlation_id, exc_info=error)
     seconds = _retry_after_seconds(error)
     details = None if seconds is None else {"retry_after_seconds": seconds}
-    return _failed(code_of(error) or _ANY_ERROR, correlation_id, details)
+    code = code_of(error) or _ANY_ERROR
+    reached = (sentence for word, sentence in _LIMITS.items() if word in str(error)) if code == "limit" else ()
+    return _failed(code, correlation_id, details, message=next(iter(reached), None))
 
 
 def reported(error: object) -> RunFailed:
@@ -114,10 +194,16 @@ def truncated() -> RunFailed:
     return _failed("provider_truncated", correlation_id)
 
 
-def _failed(code: str, correlation_id: str, details: dict[str, Any] | None = None) -> RunFailed:
+def _is_known(module: str) -> bool:
+    return _package(module) in _SDKS | _FRAMEWORKS | _TRANSPORTS or module in _MODULES
+
+
+def _failed(
+    code: str, correlation_id: str, details: dict[str, Any] | None = None, *, message: str | None = None
+) -> RunFailed:
     return RunFailed(
         code=code,
-        message=_MESSAGES[code],
+        message=message or _MESSAGES[code],
         retryable=code in _RETRYABLE or None,
         correlation_id=correlation_id,
         details=details,
@@ -132,7 +218,7 @@ def _told_code(error: object) -> str | None:
     if status in _SERVER_ERRORS:
         return "provider_unavailable"
     # Some SDKs leave what was sent in the body.
-    for told in (error, field(error, "body"), field(error, "body", "error")):
+    for told in (error, _field(error, "body"), _field(error, "body", "error")):
         for name in ("type", "code"):
             if (code := _BY_KIND.get(text_in(told, name))) is not None:
                 return code
@@ -142,19 +228,30 @@ def _told_code(error: object) -> str | None:
 def _status(error: object) -> int:
     """The HTTP status, 0 if there is none. Proxies of several providers report it as the code."""
     for path in (("status_code",), ("response", "status_code"), ("code",)):
-        found = field(error, *path)
+        found = _field(error, *path)
         if isinstance(found, int) or (isinstance(found, str) and found.isdecimal() and len(found) == 3):
             return int(found)
     return 0
 
 
 def _retry_after_seconds(error: Exception) -> float | None:
-    headers = field(error, "response", "headers")
+    told, headers = _field(error, "retry_after"), _field(error, "response", "headers")
     with contextlib.suppress(TypeError, ValueError, AttributeError):
-        seconds = float(headers.get("retry-after"))
+        seconds = float(told if told is not None else headers.get("retry-after"))
         if math.isfinite(seconds) and 0 <= seconds <= _MAX_RETRY_AFTER_SECONDS:
             return seconds
     return None
+
+
+def _field(error: object, *path: str) -> Any:  # noqa: ANN401  whatever the error holds
+    """What is there; `None` also if an error cannot tell what it is asked."""
+    with contextlib.suppress(Exception):
+        return field(error, *path)
+    return None
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _correlation_id() -> str:

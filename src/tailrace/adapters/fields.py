@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, cast
 
-__all__ = ["count_in", "field", "items_in", "plain", "text_in"]
+import msgspec
+
+__all__ = ["count_in", "field", "items_in", "plain", "returned", "text_in"]
 
 
 def field(value: object, *path: str) -> Any:  # noqa: ANN401  the chunk is whatever the provider sent
@@ -39,3 +41,16 @@ def plain(value: object) -> Any:  # noqa: ANN401  any JSON value
         return [plain(item) for item in cast("Iterable[object]", value)]
     dump = getattr(value, "model_dump", None)
     return dump(mode="json", exclude_none=True) if callable(dump) else value
+
+
+def returned(value: object) -> Any:  # noqa: ANN401  any JSON value
+    """What an application's own code gave, as JSON has it; what has no JSON form at all is its text."""
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_dumped)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
+def _dumped(value: object) -> object:
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json") if callable(dump) else str(value)

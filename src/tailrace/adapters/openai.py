@@ -10,7 +10,7 @@ from tailrace.adapters.failures import reported
 from tailrace.adapters.fields import count_in, field, items_in, text_in
 from tailrace.events import Event, FinishReason, ReasoningDelta, TextDelta, Usage
 
-__all__ = ["from_openai"]
+__all__ = ["CompletionTurn", "from_openai"]
 
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -19,32 +19,64 @@ _FINISH: dict[str, FinishReason] = {
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
 }
+#: Of a chunk; some that are compatible leave it out.
+_OBJECTS = frozenset({"chat.completion.chunk", ""})
 #: Not OpenAI's: what OpenRouter says of an answer that failed half-way.
 _FAILED = "error"
 
 
 def from_openai(
-    stream: StreamLike, *, first_delta_seconds: float = FIRST_DELTA_SECONDS, idle_seconds: float = IDLE_SECONDS
+    stream: StreamLike,
+    *,
+    first_delta_seconds: float = FIRST_DELTA_SECONDS,
+    idle_seconds: float = IDLE_SECONDS,
+    retries: int = 0,
 ) -> ProviderStream:
     """The events of one chat completion, the last of them `RunCompleted` or `RunFailed`.
 
     Args:
         stream: What `client.chat.completions.create(…, stream=True)` gives, awaited or not, of an async or a blocking
-            client; chunks may be objects or dicts. With `stream_options={"include_usage": True}` tokens are counted.
+            client, or a callable without arguments that gives it; chunks may be objects or dicts. With
+            `stream_options={"include_usage": True}` tokens are counted.
         first_delta_seconds: How long the model may say nothing at first, pings aside.
         idle_seconds: How long it may say nothing after that.
+        retries: How often to call `stream` again after a failure that may pass, while nothing was said yet.
+
+    Raises:
+        ValueError: `retries` without a callable.
     """
-    return ProviderStream(stream, _Completion(), first_delta_seconds=first_delta_seconds, idle_seconds=idle_seconds)
+    return ProviderStream(
+        stream,
+        lambda _: CompletionTurn(),
+        first_delta_seconds=first_delta_seconds,
+        idle_seconds=idle_seconds,
+        retries=retries,
+    )
 
 
-class _Completion(Turn):
+class CompletionTurn(Turn):
     """Choice 0 of the chunks; `choices` may be empty, and `delta` may be null."""
 
     def __init__(self) -> None:
+        """Nothing was said yet."""
         super().__init__()
         self._refused = False
+        self._id = ""
+
+    @classmethod
+    def knows(cls, chunk: object) -> bool:
+        """Whether it has choices, of which a whole completion's are another object."""
+        return isinstance(field(chunk, "choices"), list) and text_in(chunk, "object") in _OBJECTS
+
+    def continues(self, chunk: object) -> bool:
+        """Only counts of tokens follow the reason to finish; some of them come with a choice that says nothing."""
+        choices = items_in(chunk, "choices")
+        if not self.ended or not choices:
+            return True
+        return text_in(chunk, "id") in {self._id, ""} and not any(map(_says, choices))
 
     def read(self, chunk: object) -> Iterator[Event]:
+        """What a chunk says."""
         choices = items_in(chunk, "choices")
         for choice in choices:
             # Further choices are other answers.
@@ -71,6 +103,7 @@ class _Completion(Turn):
             yield reported(field(chunk, "error") or field(choice, "error") or reason)
         elif reason:
             self.ended = True
+            self._id = text_in(chunk, "id")
             self.finish_reason = "content_filter" if self._refused else _FINISH.get(reason, "other")
             yield from self.calls.complete_all()
 
@@ -95,3 +128,8 @@ class _Completion(Turn):
             cached_input_tokens=count_in(usage, "prompt_tokens_details", "cached_tokens"),
             model=text_in(chunk, "model") or None,
         )
+
+
+def _says(choice: object) -> bool:
+    delta = field(choice, "delta")
+    return any(field(delta, name) for name in ("content", "tool_calls", "reasoning_content", "reasoning", "refusal"))

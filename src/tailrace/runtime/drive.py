@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
+from tailrace.adapters.failures import failure_of, is_providers
 from tailrace.errors import RunClosedError
-from tailrace.events import TERMINALS, Event, Terminal
+from tailrace.events import Terminal
+from tailrace.runtime.intake import Intake
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.log import EntryLog
 from tailrace.runtime.producer import Producer
-from tailrace.runtime.source import close_sources, open_source, to_event
+from tailrace.runtime.source import close_sources, open_source
 
 __all__ = ["SourceThreads", "drive"]
 
@@ -152,42 +154,50 @@ async def drive(
     """Run a source to its end and close it.
 
     Returns:
-        The terminal event it yielded, or `None` if it just ended.
+        The terminal event it yielded, or that its completions amount to; `None` if it just ended.
 
     Raises:
         CancelledError: The run was told to stop.
         SourceInvalidError: The source is, or yielded, something that is no event.
         RuntimeError: The source tried to end the process. Beside it, whatever else the source raised.
     """
+    intake, opened = Intake(producer), None
     try:
         opened = await open_source(source)
         if isinstance(opened, AsyncIterable):
-            return await _drive_async(opened, producer, log, limits)
-        return await _drive_sync(opened, producer, threads, limits)
+            return await _drive_async(opened, intake, producer, log, limits)
+        return await _drive_sync(opened, intake, producer, threads, limits)
     except (SystemExit, KeyboardInterrupt) as error:
         # Let through, it would end the server's loop and every other run with it.
         raise RuntimeError(f"the source raised {type(error).__name__}") from error
+    except Exception as error:
+        if opened is None and is_providers(error):
+            # The request for a provider's stream; an adapter that makes it tells its failure as an event too.
+            return failure_of(error)
+        if (terminal := intake.failed(error)) is None:
+            raise
+        return terminal
 
 
 async def _drive_async(
-    iterable: AsyncIterable[Any], producer: Producer, log: EntryLog, limits: Limits
+    iterable: AsyncIterable[Any], intake: Intake, producer: Producer, log: EntryLog, limits: Limits
 ) -> Terminal | None:
     closables: list[object] = [iterable]
     try:
         iteration = aiter(iterable)
         if iteration is not iterable:
             closables.insert(0, iteration)
-        return await _step(iteration, producer, log, limits)
+        return await _step(iteration, intake, producer, log, limits)
     finally:
         await close_sources(closables, limits.patience_seconds)
 
 
-async def _step(iteration: AsyncIterator[Any], producer: Producer, log: EntryLog, limits: Limits) -> Terminal | None:
+async def _step(
+    iteration: AsyncIterator[Any], intake: Intake, producer: Producer, log: EntryLog, limits: Limits
+) -> Terminal | None:
     taken = 0
     async for item in iteration:
-        event = to_event(item)
-        terminal = _take(event, producer) if event is not None else None
-        if terminal is not None:
+        if (terminal := intake.take(item)) is not None:
             return terminal
         taken += 1
         # The first event goes out at once; after that a source that never waits must let others run.
@@ -195,13 +205,13 @@ async def _step(iteration: AsyncIterator[Any], producer: Producer, log: EntryLog
             await asyncio.sleep(0)
         while producer.full:
             await log.changed()
-    return None
+    return intake.end()
 
 
 async def _drive_sync(
-    iterable: Iterable[Any], producer: Producer, threads: SourceThreads, limits: Limits
+    iterable: Iterable[Any], intake: Intake, producer: Producer, threads: SourceThreads, limits: Limits
 ) -> Terminal | None:
-    steps = _SyncSteps(iterable, producer)
+    steps = _SyncSteps(iterable, intake, producer)
     # A context of its own: the task's is entered by the loop whenever it likes, which a thread must not collide with.
     context = contextvars.copy_context()
     try:
@@ -216,9 +226,10 @@ async def _drive_sync(
 class _SyncSteps:
     """Steps a sync source on one thread until it ends, raises, or is told to stop."""
 
-    def __init__(self, iterable: Iterable[Any], producer: Producer) -> None:
+    def __init__(self, iterable: Iterable[Any], intake: Intake, producer: Producer) -> None:
         self.terminal: Terminal | None = None
         self._iterable = iterable
+        self._intake = intake
         self._producer = producer
         self._stopped = threading.Event()
 
@@ -234,11 +245,10 @@ class _SyncSteps:
             for item in iteration:
                 if self._stopped.is_set():
                     return
-                event = to_event(item)
-                if event is not None:
-                    self.terminal = _take(event, self._producer)
+                self.terminal = self._intake.take(item)
                 if self.terminal is not None or not self._room():
                     return
+            self.terminal = self._intake.end()
         except RunClosedError:
             _logger.debug("a source went on after its run had ended")
         finally:
@@ -259,10 +269,3 @@ def _close_in_place(source: object) -> None:
             close()
     except Exception:
         _logger.exception("a source failed while it was being closed")
-
-
-def _take(event: Event, producer: Producer) -> Terminal | None:
-    if isinstance(event, TERMINALS):
-        return event
-    producer.take(event)
-    return None

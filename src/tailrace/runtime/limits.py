@@ -17,6 +17,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         write_records: Records in one write to the store.
         outage_seconds: How long a store may be unavailable before its runs fail with `store_unavailable`.
         patience_seconds: How long a source may take to stop once it was told to; then it is abandoned.
+        live_runs: Runs that are produced at the same time; another one is refused with `BusyError`.
         source_threads: Sync sources that run at the same time.
         turn_events: Events a source may produce without waiting before others get a turn.
     """
@@ -29,5 +30,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     write_records: int = 2_000
     outage_seconds: float = 30.0
     patience_seconds: float = 5.0
+    live_runs: int = 10_000
     source_threads: int = 64
     turn_events: int = 64

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Any
 
+from tailrace.adapters.failures import failure_of, is_providers
 from tailrace.errors import RunLimitError, SourceInvalidError
 from tailrace.events import RunCompleted, RunFailed, Terminal
 from tailrace.runtime.producer import Producer
@@ -37,6 +38,8 @@ def failed(error: BaseException, correlation_id: str) -> RunFailed:
     """The public form of an error; its text stays in the server's log, under the correlation id."""
     if isinstance(error, RunLimitError):
         return failure("limit", correlation_id, details={"bound": error.bound, "limit": error.limit})
+    if isinstance(error, Exception) and is_providers(error):
+        return failure_of(error, correlation_id)
     _logger.error("a run failed (correlation id %s)", correlation_id, exc_info=error)
     # What a source yielded wrong is named by its type, which helps the developer and gives nothing away.
     message = str(error) if isinstance(error, SourceInvalidError) else None

@@ -13,6 +13,7 @@ import msgspec
 
 from tailrace import events, fold
 from tailrace.errors import (
+    BusyError,
     DrainingError,
     FencedError,
     FingerprintError,
@@ -188,6 +189,7 @@ class Runs:
             FingerprintError: The key was used for a different request.
             RunNotFoundError: The run id is another owner's.
             DrainingError: The process is shutting down.
+            BusyError: The process has as many runs as it may have.
             EventInvalidError: `meta` has no JSON form.
             RunLimitError: `meta` is larger than an event may be.
             StoreUnavailableError: The store gave no answer.
@@ -232,6 +234,7 @@ class Runs:
             FingerprintError: The run exists with another fingerprint.
             RunNotFoundError: The run is another owner's.
             DrainingError: The process is shutting down, and there is no such run.
+            BusyError: The process has as many runs as it may have, and there is no such run.
             StoreUnavailableError: The store gave no answer.
         """
         used = False
@@ -249,8 +252,8 @@ class Runs:
                 await discard(order.source, patience_seconds=self._limits.patience_seconds)
 
     async def _create(self, run_id: str, order: Order) -> bool:
-        if self._draining:
-            await self._refuse_new(run_id, order.owner)
+        if (refusal := self._refusal()) is not None:
+            await self._refuse_new(run_id, order.owner, refusal)
             return False
         try:
             lease = await self._store.create(
@@ -261,10 +264,10 @@ class Runs:
             raise
         if lease is None:
             return False
-        if self.draining:
-            # The drain began while the store was asked, and has taken stock of the runs already.
+        if (refusal := self._refusal()) is not None:
+            # While the store was asked a drain began, which has taken stock of the runs already, or others were faster.
             await self._store.purge(run_id)
-            raise DrainingError
+            raise refusal
         live = LiveRun(lease, order, self._parts)
         try:
             task = live.begin()
@@ -284,11 +287,19 @@ class Runs:
         with contextlib.suppress(StoreError):
             await self._store.signal(thread_topic(owner, thread), run_id)
 
-    async def _refuse_new(self, run_id: str, owner: str | None) -> None:
+    def _refusal(self) -> TailraceError | None:
+        """Why there can be no new run now."""
+        if self._draining:
+            return DrainingError()
+        if len(self._live) >= self._limits.live_runs:
+            return BusyError(self._limits.live_runs)
+        return None
+
+    async def _refuse_new(self, run_id: str, owner: str | None, refusal: TailraceError) -> None:
         try:
             await self.authorize(run_id, owner)
         except RunNotFoundError:
-            raise DrainingError from None
+            raise refusal from None
 
     def _ended(self, run_id: str, live: LiveRun, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -326,6 +337,7 @@ class Runs:
             FencedError: The run exists already.
             KeyInvalidError: The run id cannot be used.
             DrainingError: The process is shutting down.
+            BusyError: The process has as many runs as it may have.
             StoreUnavailableError: The store gave no answer.
             CancelledError: The task was cancelled, and not because of the run.
         """

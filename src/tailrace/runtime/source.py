@@ -1,10 +1,22 @@
 """Anything into events: the only place that knows what a source may be and what it may yield.
 
-A source is an (async) iterator, an (async) iterable such as a provider's stream, or a callable without arguments that
-returns one, directly or as an awaitable. It yields `str` (text), events, `{"event": name, "data": value}`, or frames as
-other SSE libraries take them; anything else ends the run with a message that names its type. A callable is called in
-the event loop, and only if its run is the one that starts; blocking work belongs inside a sync generator, which runs on
-a thread of its own.
+A source is
+
+- an (async) iterator or iterable;
+- a provider's stream as its SDK gives it: it is read by its adapter, under all rules of `tailrace.adapters.contract`;
+- a callable without arguments that returns one of these, directly or as an awaitable. It is called in the event loop,
+  and only if its run is the one that starts; blocking work belongs inside a sync generator, which runs on a thread of
+  its own.
+
+It yields `str` (text), events, `{"event": name, "data": value}`, or frames as other SSE libraries take them; anything
+else ends the run with a message that names its type. Or it yields the chunks of a model's answers, all of them, mixed
+with these. Each is read by its adapter. Another answer may follow, as in an agent's loop: counts of tokens are those of
+all answers, and the run goes on to the end of the source. If that comes while the last answer is not complete, the run
+fails as the stream would have: `provider_truncated`, or what the error means that was raised. No watchdog looks at such
+a source, which may be at work for itself.
+
+What a source raises is a provider's failure if it is an SDK's error (`tailrace.adapters.failures.is_providers`), or,
+while an answer's chunks are coming, any error of the network. All else is the source's own failure.
 """
 
 import inspect
@@ -16,15 +28,26 @@ import msgspec
 
 from tailrace import events
 from tailrace.adapters.closing import close_method, close_sources
+from tailrace.adapters.recognition import is_framework_run, provider_stream
 from tailrace.errors import SourceInvalidError
 from tailrace.events import Event
 
-__all__ = ["SourceLike", "check_event", "check_source", "close_sources", "discard", "open_source", "to_event"]
+__all__ = [
+    "SourceLike",
+    "check_event",
+    "check_source",
+    "close_sources",
+    "data_of",
+    "discard",
+    "is_frame",
+    "open_source",
+    "to_event",
+]
 
 SourceLike: TypeAlias = AsyncIterable[Any] | Iterable[Any] | Callable[[], Any]
 
 _EXPECTED_SOURCE = "an (async) iterator, or a callable without arguments that returns one"
-_EXPECTED_ITEM = 'str, an event of tailrace.events, or {"event": name, "data": value}'
+_EXPECTED_ITEM = 'str, an event of tailrace.events, a chunk of a known provider, or {"event": name, "data": value}'
 _EXPECTED_TEXT = (
     'str, or {"event": name, "data": value}: decode bytes, and leave "data: " and blank lines to the stream'
 )
@@ -49,12 +72,12 @@ def check_source(source: object) -> None:
     if inspect.iscoroutine(source):
         source.close()
         raise SourceInvalidError("a coroutine", f"{_EXPECTED_SOURCE}: wrap it in a lambda")
-    if not _is_iterable(source) and not callable(source):
+    if not _is_iterable(source) and not callable(source) and not is_framework_run(source):
         raise SourceInvalidError(type(source).__name__, _EXPECTED_SOURCE)
 
 
 async def open_source(source: object) -> AsyncIterable[Any] | Iterable[Any]:
-    """Call the source if it is a callable, await what it returns, and give what can be iterated.
+    """Call the source if it is a callable, await what it returns, and give what can be iterated into items.
 
     Raises:
         SourceInvalidError: It is not one.
@@ -63,6 +86,8 @@ async def open_source(source: object) -> AsyncIterable[Any] | Iterable[Any]:
         source = cast("Callable[[], object]", source)()
         if isinstance(source, Awaitable):
             source = await cast("Awaitable[object]", source)
+    if (stream := provider_stream(source)) is not None:
+        return stream
     if not _is_iterable(source):
         raise SourceInvalidError(type(source).__name__, _EXPECTED_SOURCE)
     return source
@@ -75,8 +100,18 @@ def _is_iterable(source: object) -> TypeGuard[AsyncIterable[Any] | Iterable[Any]
 
 async def discard(source: object, *, patience_seconds: float = _UNUSED_SECONDS) -> None:
     """Close a source that lost or was never used. A callable was not called, so there is nothing to close."""
+    if is_framework_run(source):
+        source = provider_stream(source)
     if close_method(source) is not None:
         await close_sources([source], patience_seconds)
+
+
+def is_frame(item: object) -> TypeGuard[dict[str, Any]]:
+    """Whether it is a dict whose keys are those of a frame, and so no chunk of anybody's."""
+    if not isinstance(item, dict):
+        return False
+    keys = cast("dict[str, Any]", item).keys()
+    return bool(keys) and keys <= _FRAME_KEYS
 
 
 def to_event(item: object) -> Event | None:
@@ -90,10 +125,14 @@ def to_event(item: object) -> Event | None:
         SourceInvalidError: It is no event, or one that only the runtime may write.
     """
     if isinstance(item, str):
-        return events.TextDelta(item) if item else None
+        return events.TextDelta(str(item)) if item else None
     if isinstance(item, msgspec.Struct):
         return check_event(item)
-    data = _data(cast("dict[str, Any]", item)) if isinstance(item, dict) else _frame_data(item)
+    if is_frame(item):
+        return data_of(item)
+    if isinstance(item, dict):
+        raise SourceInvalidError("dict", _EXPECTED_ITEM)
+    data = _frame_data(item)
     return None if data is None else check_event(data)
 
 
@@ -112,11 +151,16 @@ def check_event(item: object) -> Event:
     return cast("Event", item)
 
 
-def _data(item: dict[str, Any]) -> events.Data | None:
-    name = item.get("event")
-    if not item or not item.keys() <= _FRAME_KEYS or not isinstance(name, str | None):
+def data_of(frame: dict[str, Any]) -> Event | None:
+    """What a frame says that is a dict; `None` if it has no data.
+
+    Raises:
+        SourceInvalidError: The name of its event cannot be sent.
+    """
+    name = frame.get("event")
+    if not isinstance(name, str | None):
         raise SourceInvalidError("dict", _EXPECTED_ITEM)
-    return events.Data(name or _UNNAMED, item["data"]) if "data" in item else None
+    return check_event(events.Data(name or _UNNAMED, frame["data"])) if "data" in frame else None
 
 
 def _frame_data(item: object) -> events.Data | None:

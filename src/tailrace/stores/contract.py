@@ -14,6 +14,8 @@ memory: the producer assigns the numbers, so whatever a store loses is sent agai
 6. A final state never changes. A cancel flag, once set, rides on every later acknowledgement.
 7. An open run lives as long as something is written to it, heartbeats included; a final one for the retention time.
 8. Any await may be cancelled at any point and leaves the store usable.
+9. A note is taken once, by one of all who ask for it in any process, before its time is over; it goes with its run.
+   What is unknown after `StoreUnavailableError` may be gone. A store that loses its tail may give a note again.
 """
 
 from collections.abc import Callable, Sequence
@@ -225,6 +227,28 @@ class RunStore(Protocol):
 
         Nothing if that run is gone; an older one may be found then, and need not be.
         """
+        ...
+
+    async def put_note(self, run_id: str, name: str, note: bytes, *, live_seconds: float, most: int) -> bool:
+        """Keep a few bytes with a run for a while, for whoever asks for them by name, once.
+
+        Args:
+            run_id: The run, open or final.
+            name: New among the run's notes.
+            note: Of no meaning to the store.
+            live_seconds: How long it can be taken.
+            most: How many notes the run may have at a time, this one among them.
+
+        Returns:
+            False if the run has so many already.
+
+        Raises:
+            RunNotFoundError: No such run.
+        """
+        ...
+
+    async def take_note(self, run_id: str, name: str) -> bytes | None:
+        """Take a note away, atomically: of many callers one gets it; `None` for all others, and without one."""
         ...
 
     async def purge(self, run_id: str) -> None:

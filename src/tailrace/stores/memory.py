@@ -27,6 +27,7 @@ class _Log:
         "cancel",
         "fingerprint",
         "last",
+        "notes",
         "owner",
         "records",
         "size",
@@ -48,6 +49,7 @@ class _Log:
         self.beat = 0
         self.cancel: str | None = None
         self.block: bytes | None = None
+        self.notes: dict[str, tuple[float, bytes]] = {}
         self.wrote_at = 0.0
 
 
@@ -232,6 +234,22 @@ class MemoryStore:
         self._expire()
         newest_first = reversed(self._logs.items())
         return next((run_id for run_id, log in newest_first if (log.owner, log.thread) == (owner, thread)), None)
+
+    async def put_note(self, run_id: str, name: str, note: bytes, *, live_seconds: float, most: int) -> bool:
+        """See `RunStore.put_note`."""
+        log, now = self._log(run_id), self._monotonic()
+        log.notes = {name: kept for name, kept in log.notes.items() if kept[0] > now}
+        if len(log.notes) >= most:
+            return False
+        log.notes[name] = (now + live_seconds, note)
+        return True
+
+    async def take_note(self, run_id: str, name: str) -> bytes | None:
+        """See `RunStore.take_note`."""
+        self._expire()
+        log = self._logs.get(run_id)
+        expires_at, note = (0.0, None) if log is None else log.notes.pop(name, (0.0, None))
+        return note if expires_at > self._monotonic() else None
 
     async def purge(self, run_id: str) -> None:
         """See `RunStore.purge`."""

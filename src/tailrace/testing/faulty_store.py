@@ -31,6 +31,8 @@ Operation: TypeAlias = Literal[
     "signal",
     "active",
     "latest",
+    "put_note",
+    "take_note",
     "purge",
 ]
 
@@ -310,6 +312,16 @@ class FaultyStore:
     async def latest(self, thread: str, *, owner: str | None) -> str | None:
         """See `RunStore.latest`."""
         return await self._call("latest", lambda: self.inner.latest(thread, owner=owner))
+
+    async def put_note(self, run_id: str, name: str, note: bytes, *, live_seconds: float, most: int) -> bool:
+        """See `RunStore.put_note`."""
+        return await self._call(
+            "put_note", lambda: self.inner.put_note(run_id, name, note, live_seconds=live_seconds, most=most)
+        )
+
+    async def take_note(self, run_id: str, name: str) -> bytes | None:
+        """See `RunStore.take_note`."""
+        return await self._call("take_note", lambda: self.inner.take_note(run_id, name))
 
     async def purge(self, run_id: str) -> None:
         """See `RunStore.purge`."""

@@ -94,6 +94,7 @@ class SourceFeed:
         run_id: A name for the frames; there is nothing to attach to under it.
         ended: The terminal event was read.
         was_reset: Never; there is no place to come back to.
+        failure: How it failed, if it has.
     """
 
     def __init__(self, source: object) -> None:
@@ -102,7 +103,8 @@ class SourceFeed:
         self.run_id = new_run_id()
         self.ended = False
         self.was_reset = False
-        self.correlation_id = secrets.token_hex(6)
+        self.failure: events.RunFailed | None = None
+        self._correlation_id = secrets.token_hex(6)
         self._source = source
         self._pipe = _Pipe(loop)
         self._woken = False
@@ -168,8 +170,9 @@ class SourceFeed:
 
     def _finish(self, task: "asyncio.Task[Terminal | None]") -> None:
         stopped = task.cancelled() or isinstance(task.exception(), RunClosedError)
-        terminal = self._ending if stopped else outcome(task, self._producer, self.correlation_id)
+        terminal = self._ending if stopped else outcome(task, self._producer, self._correlation_id)
+        self.failure = terminal if isinstance(terminal, events.RunFailed) else None
         try:
             self._producer.finish(terminal)
         except EventInvalidError as error:
-            self._producer.finish(failed(error, self.correlation_id))
+            self._producer.finish(failed(error, self._correlation_id))

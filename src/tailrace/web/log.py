@@ -22,6 +22,7 @@ from tailrace.errors import CursorInvalidError, SendTimeoutError, StoreError, Ta
 from tailrace.events import Entry, encode_record
 from tailrace.stores.contract import OPEN, Info
 from tailrace.web.errors import RequestInvalidError, error_response
+from tailrace.web.owners import seconds_left
 from tailrace.web.service import RunService
 from tailrace.web.writer import AsgiWriter
 from tailrace.wire.dialects import native
@@ -239,11 +240,16 @@ class LogResponse(Response):
         jitter_seconds = random.randint(1, _LONGEST_JITTER_SECONDS)  # noqa: S311  keeps caches apart
         return next_cursor(self._tail.clock.time_ms() / 1_000, self._query.cursor, jitter_seconds=jitter_seconds)
 
+    def _bound(self, seconds: float) -> float:
+        """So many seconds, or as long as the reader's identity holds."""
+        left = seconds_left(self._request.scope, self._tail.clock)
+        return seconds if left is None else min(left, seconds)
+
     async def _answer(self, receive: Receive, after: int, page: LogPage) -> Response:
         """The messages, waited for if there are none, or that there are none."""
         source, live = self._source, self._query.live is not None
         if live and not page.messages and not page.closed:
-            async with _waiting(self._tail, source, receive, LONG_POLL_SECONDS) as wait:
+            async with _waiting(self._tail, source, receive, self._bound(LONG_POLL_SECONDS)) as wait:
                 while not (wait.over or page.messages or page.closed):
                     await source.wait()
                     page = await source.read(_PAGE_BYTES)
@@ -274,7 +280,7 @@ class LogResponse(Response):
             **({"stream-sse-data-encoding": "base64"} if source.format.is_binary else {}),
         }
         writer = AsgiWriter(scope, send, timeout_seconds=tail.send_timeout_seconds)
-        seconds = EVENT_STREAM_SECONDS * random.uniform(0.75, 1)  # noqa: S311  spreads load
+        seconds = self._bound(EVENT_STREAM_SECONDS * random.uniform(0.75, 1))  # noqa: S311  spreads load
         tail.wheel.add(writer)
         try:
             await writer.start(200, [(name.encode(), value.encode("latin-1")) for name, value in headers.items()])

@@ -1,7 +1,6 @@
 """One request that reads one run: as a stream from a cursor on, or as one document when the run has ended."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, Self
@@ -14,9 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from tailrace.events import TERMINALS, Entry, Snapshot
 from tailrace.fold import Reduced, merge, reduce
+from tailrace.runtime.outcome import failed
 from tailrace.stores.contract import OPEN
-from tailrace.web.errors import EarlyFailureError, RefusedError, document_status
+from tailrace.web.errors import EarlyFailureError, RefusedError, document_status, error_response
 from tailrace.web.headers import CLIENT_HEADER, RawHeaders, stream_headers, with_chosen
+from tailrace.web.owners import IdentityExpiredError, seconds_left
 from tailrace.web.service import RunService
 from tailrace.web.stream import EntryEncoder, Stream
 from tailrace.web.writer import AsgiWriter
@@ -25,7 +26,6 @@ from tailrace.wire.dialects.contract import Dialect, Encoder, IdForm
 
 __all__ = ["ReaderResponse", "RunReader"]
 
-_logger = logging.getLogger("tailrace")
 #: Proxies cut a silent request after a minute; before that the client is told where to look.
 _JSON_WAIT_SECONDS = 50.0
 
@@ -114,8 +114,7 @@ class RunReader:
         if isinstance(error, HTTPException | RefusedError):
             raise error
         if error is not None:
-            _logger.error("a run failed at once (correlation id %s)", live.correlation_id, exc_info=error)
-            raise EarlyFailureError(live.correlation_id) from error
+            raise EarlyFailureError(failed(error, live.correlation_id)) from error
 
     async def stream(self, receive: Receive, send: Send, chosen: Iterable[tuple[bytes, bytes]] = ()) -> bool:
         """Answer with the run's events after the cursor; 204 to a GET that has seen all of a final run.
@@ -147,6 +146,7 @@ class RunReader:
             resumes=dialect.resumes or CLIENT_HEADER in self._request.headers,
             skip_frames=self._cursor.frames,
             announces_reset=dialect.name == "native",
+            holds=lambda: tail.holds(scope),
         )
         await writer.start(200, headers)
         if self._prelude:
@@ -156,7 +156,9 @@ class RunReader:
         return stream.ended
 
     async def document(self, receive: Receive, send: Send, chosen: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Answer with the whole run when it has ended; with 202 and where to look if that takes too long.
+        """Answer with the whole run when it has ended; with where to look if that takes too long.
+
+        That is 202, or 401 if the reader's identity did not hold so long.
 
         Args:
             receive: Watched for the disconnect.
@@ -166,10 +168,18 @@ class RunReader:
         collect = asyncio.create_task((await self._tail.attach(self.run_id)).reduced())
         leave = asyncio.create_task(_disconnected(receive))
         try:
-            await asyncio.wait({collect, leave}, timeout=_JSON_WAIT_SECONDS, return_when="FIRST_COMPLETED")
+            left = seconds_left(self._request.scope, self._tail.clock)
+            seconds = _JSON_WAIT_SECONDS if left is None else min(left, _JSON_WAIT_SECONDS)
+            await asyncio.wait({collect, leave}, timeout=seconds, return_when="FIRST_COMPLETED")
             if not collect.done() and leave.done():
                 return
-            response = self._answer(collect.result()) if collect.done() else self.postponed({"retry-after": "5"})
+            if collect.done():
+                response = self._answer(collect.result())
+            elif seconds < _JSON_WAIT_SECONDS:
+                response = error_response(IdentityExpiredError(), self._dialect)
+                response.headers.update(self._where())
+            else:
+                response = self.postponed({"retry-after": "5"})
         finally:
             collect.cancel()
             leave.cancel()

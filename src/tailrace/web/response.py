@@ -308,8 +308,8 @@ class EventStream(_LazyResponse):
             error = await feed.first_event(_EARLY_SECONDS)
             if isinstance(error, HTTPException):
                 raise error
-            if error is not None:
-                told = error if isinstance(error, RefusedError) else EarlyFailureError(feed.correlation_id)
+            if error is not None and feed.failure is not None:
+                told = error if isinstance(error, RefusedError) else EarlyFailureError(feed.failure)
                 await error_response(told, self._dialect)(scope, receive, send)
                 return
             await self._stream(feed, scope, receive, send)

@@ -12,9 +12,11 @@ from tailrace.web.headers import RawHeaders, read_cursor, stream_headers
 from tailrace.web.install import RouteRow
 from tailrace.web.log import LogQuery, LogResponse, RunLog
 from tailrace.web.multiplex import FEED_RUNS, RunsEncoder, RunsFeed
+from tailrace.web.owners import expires_at
 from tailrace.web.reader import ReaderResponse, RunReader
 from tailrace.web.service import RunService
 from tailrace.web.stream import Stream
+from tailrace.web.tickets import TICKET_PARAMETER, issue, reader_of
 from tailrace.web.writer import AsgiWriter
 from tailrace.wire.cursor import START, Cursor
 from tailrace.wire.dialects import native
@@ -24,6 +26,22 @@ from tailrace.wire.dialects.registry import get_dialect
 __all__ = ["RunRoutes"]
 
 _RETRY_MS = 3_000
+
+#: What routes take in their query.
+_IN_THREAD = {"thread": "The thread"}
+_RUNS = {"runs": "Runs, each with the number to begin after: `a:12,b`", "thread": "And those that begin in this thread"}
+_EVENTS = {
+    "after": "Only what follows this number, as the `Last-Event-ID` header says it",
+    "dialect": "How it is written; by default `native`",
+    "merge": "0: never several deltas in one event",
+    TICKET_PARAMETER: "Instead of an `Authorization` header",
+}
+_LOG = {
+    "offset": "Only what follows; -1 is the beginning",
+    "live": "long-poll or sse: wait for more",
+    "cursor": "The cursor of the answer before",
+    TICKET_PARAMETER: "Instead of an `Authorization` header",
+}
 
 
 class RunRoutes:
@@ -36,12 +54,13 @@ class RunRoutes:
     def table(self) -> list[RouteRow]:
         """All routes."""
         return [
-            RouteRow("/", "GET", self.list_active, "List the running runs of a thread"),
-            RouteRow("/feed", "GET", self.feed, "Several runs on one stream", ("native",)),
+            RouteRow("/", "GET", self.list_active, "List the running runs of a thread", query=_IN_THREAD),
+            RouteRow("/feed", "GET", self.feed, "Several runs on one stream", ("native",), query=_RUNS),
             RouteRow("/{run_id}", "GET", self.inspect, "A run so far, reduced"),
-            RouteRow("/{run_id}/events", "GET", self.events, "A run's log as a stream", ()),
-            RouteRow("/{run_id}/log", "GET", self.log, "A run's log by the Durable Streams protocol"),
+            RouteRow("/{run_id}/events", "GET", self.events, "A run's log as a stream", (), query=_EVENTS),
+            RouteRow("/{run_id}/log", "GET", self.log, "A run's log by the Durable Streams protocol", query=_LOG),
             RouteRow("/{run_id}/cancel", "POST", self.cancel, "Ask a run to stop"),
+            RouteRow("/{run_id}/ticket", "POST", self.ticket, "A key to a run's log for who cannot send headers"),
         ]
 
     async def list_active(self, request: Request) -> Response:
@@ -88,7 +107,7 @@ class RunRoutes:
         try:
             dialect = get_dialect(request.query_params.get("dialect", native.DIALECT.name))
             cursor = _cursor_in(request.path_params["run_id"], request)
-            run_id = await self._authorized(request, after=cursor.seq)
+            run_id = await self._readable(request, after=cursor.seq)
             options = {name: value for name, value in request.query_params.items() if name in dialect.options}
             merging = request.query_params.get("merge") != "0"
             if request.method == "HEAD":
@@ -105,7 +124,7 @@ class RunRoutes:
         """`GET /{id}/log`: the log after `?offset=`, waiting for more with `?live=long-poll` or `?live=sse`."""
         try:
             query = LogQuery.parse(request)
-            owner = await self._tail.owner(request)
+            owner = await reader_of(self._tail, request)
             info = await self._tail.authorize(request.path_params["run_id"], owner, after=query.after or 0)
         except TailraceError as error:
             return error_response(error, native.DIALECT)
@@ -122,6 +141,18 @@ class RunRoutes:
             return error_response(error, native.DIALECT)
         return _json({"run_id": run_id, "accepted": accepted}, 202 if accepted else 200)
 
+    async def ticket(self, request: Request) -> Response:
+        """`POST /{id}/ticket`: `{"ticket", "expires_at_ms", "events_url"}`. Only for callers with an identity."""
+        try:
+            owner = await self._identity(request)
+            run_id = await self._authorized(request)
+            dialect = get_dialect(request.query_params.get("dialect", native.DIALECT.name))
+            ticket = await issue(self._tail, run_id, owner, until_seconds=expires_at(request.scope))
+        except TailraceError as error:
+            return error_response(error, native.DIALECT)
+        url = self._tail.location(request.scope, run_id, dialect.name, {TICKET_PARAMETER: ticket.text})
+        return _json({"ticket": ticket.text, "expires_at_ms": ticket.expires_at_ms, "events_url": url}, 201)
+
     async def _identity(self, request: Request) -> str:
         owner = await self._tail.owner(request)
         if owner is None:
@@ -131,6 +162,12 @@ class RunRoutes:
     async def _authorized(self, request: Request, *, after: int = 0) -> str:
         run_id: str = request.path_params["run_id"]
         await self._tail.authorize(run_id, await self._tail.owner(request), after=after)
+        return run_id
+
+    async def _readable(self, request: Request, *, after: int) -> str:
+        """As `_authorized`, for who has a ticket too."""
+        run_id: str = request.path_params["run_id"]
+        await self._tail.authorize(run_id, await reader_of(self._tail, request), after=after)
         return run_id
 
     def _described(self, request: Request, info: RunInfo) -> dict[str, object]:
@@ -171,6 +208,7 @@ class _FeedResponse(Response):
             wheel=tail.wheel,
             heartbeat_seconds=tail.heartbeat_seconds,
             resumes=True,
+            holds=lambda: tail.holds(scope),
         )
         try:
             await writer.start(200, stream_headers(native.DIALECT.headers, self.raw_headers))

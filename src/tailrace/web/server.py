@@ -82,7 +82,7 @@ HttpProtocol = protocol_class()
 
 
 def serve(
-    app: Callable[..., Any] | str,
+    app: Callable[..., Any],
     *,
     host: str,
     port: int,
@@ -93,7 +93,7 @@ def serve(
     """Serve an ASGI application until a signal; returns when all connections are closed.
 
     Args:
-        app: The application; for several workers `module:function` of one that makes it.
+        app: The application; for several workers a function that makes it, in a form that can be pickled.
         host: The address to listen on.
         port: The port; 0 takes a free one.
         grace_seconds: How long connections may last after the application itself has drained.
@@ -107,7 +107,7 @@ def serve(
         app,
         host=host,
         port=port,
-        factory=isinstance(app, str),
+        factory=workers > 1,
         workers=workers,
         http=f"{__name__}:HttpProtocol",
         log_level=log_level,

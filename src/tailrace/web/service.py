@@ -15,7 +15,7 @@ from tailrace.runtime.limits import Limits
 from tailrace.runtime.runs import Runs
 from tailrace.stores.contract import RunStore
 from tailrace.web.feed import interrupt_feeds
-from tailrace.web.owners import OwnerOf, identify
+from tailrace.web.owners import OwnerOf, identify, seconds_left
 from tailrace.web.stream import Stream
 from tailrace.web.wheel import Wheel
 
@@ -48,6 +48,7 @@ class RunService(Runs):
         heartbeat_seconds: The longest silence on an open stream.
         early_seconds: How long a starting response waits for its first event.
         send_timeout_seconds: How long a reader may take nothing.
+        ticket_seconds: How long a ticket to a run's stream can be used.
         wheel: Ticks for all open streams.
         companions: What is opened and closed with the runs.
     """
@@ -103,6 +104,7 @@ class RunService(Runs):
         self.heartbeat_seconds = heartbeat_seconds
         self.early_seconds = early_seconds
         self.send_timeout_seconds = send_timeout_seconds
+        self.ticket_seconds = 45.0
         self.wheel = Wheel(min(heartbeat_seconds, send_timeout_seconds))
         self.companions: list[Companion] = []
         self._owner_of = owner
@@ -130,6 +132,10 @@ class RunService(Runs):
             HTTPException: Whatever the application's function raises.
         """
         return await identify(self._owner_of, request)
+
+    def holds(self, scope: Scope) -> bool:
+        """Whether the identity that the request was found to have still holds."""
+        return seconds_left(scope, self.clock) != 0
 
     def installed(self, app: object, path: str) -> None:
         """The run routes are part of `app`, under `path`."""

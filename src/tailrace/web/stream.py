@@ -82,6 +82,7 @@ class Stream(Generic[_T]):
         resumes: bool,
         skip_frames: int = 0,
         announces_reset: bool = False,
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
         """Bring the parts together; nothing is sent yet.
 
@@ -95,6 +96,7 @@ class Stream(Generic[_T]):
             resumes: Whether the reader comes back when it is told to.
             skip_frames: Frames of the first entry that the reader has already.
             announces_reset: Whether the reader understands a `reset` frame before a replay.
+            holds: Whether the reader still may read, asked at every tick.
         """
         self.gone = False
         self.ended = False
@@ -107,14 +109,16 @@ class Stream(Generic[_T]):
         self._heartbeat_seconds = heartbeat_seconds
         self._skip_frames = skip_frames
         self._announces_reset = announces_reset
+        self._holds = holds
         self._loop = asyncio.get_running_loop()
         self._wrote_at = self._loop.time()
-        self._retry_ms: int | None = None
+        self._farewell: bytes | None = None
         self._aborting = False
 
-    def leave(self, retry_ms: int) -> None:
+    def leave(self, retry_ms: int, reason: str | None = None) -> None:
         """Ask the reader to come back after at least `retry_ms`, jittered so that not all come at once."""
-        self._retry_ms = max(_SHORTEST_RETRY_MS, int(retry_ms * random.uniform(1, 2)))  # noqa: S311  spreads load
+        retry_ms = max(_SHORTEST_RETRY_MS, int(retry_ms * random.uniform(1, 2)))  # noqa: S311  spreads load
+        self._farewell = reconnect(retry_ms, reason)
         self._feed.wake()
 
     def abort(self) -> None:
@@ -126,8 +130,16 @@ class Stream(Generic[_T]):
     def tick(self, now: float) -> None:
         """Looked at by the wheel."""
         self._writer.tick(now)
+        if self._farewell is None and not self._aborting and not self._holds():
+            self._expire()
         if now - self._wrote_at > self._heartbeat_seconds - self._wheel.tick_seconds:
             self._feed.wake()
+
+    def _expire(self) -> None:
+        if self.resumes:
+            self.leave(_SHORTEST_RETRY_MS, "expired")
+        else:
+            self.abort()
 
     async def run(self, receive: Receive) -> None:
         """Send until the terminal event, or until the reader is gone, is asked to come back, or takes nothing.
@@ -154,8 +166,8 @@ class Stream(Generic[_T]):
             if self._aborting:
                 await self._writer.abort()
                 return
-            if self._retry_ms is not None:
-                await self._write(reconnect(self._retry_ms))
+            if self._farewell is not None:
+                await self._write(self._farewell)
                 await self._writer.finish()
                 return
             entries = await self._read()

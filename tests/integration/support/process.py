@@ -6,12 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.chat_environment import chat_environment
 from tests.integration.support.client import BOUND_SECONDS, fetch
 
 __all__ = ["ServerProcess", "gunicorn_run", "tailrace_serve", "uvicorn_run", "werkzeug_run"]
@@ -56,9 +58,11 @@ class ServerProcess:
         self._listening = threading.Event()
 
     def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             self._command,
             cwd=_FOLDER,
+            env=chat_environment(self._folder.name),
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -89,6 +93,13 @@ class ServerProcess:
     def is_ready(self) -> bool:
         """Whether it welcomes new runs."""
         return fetch(self.port, "GET", "/readyz").status == 200
+
+    def await_workers(self, count: int) -> None:
+        """Wait until so many of its processes have started; each imports all that it serves."""
+        deadline = time.monotonic() + 2 * BOUND_SECONDS
+        while self.output.count("Application startup complete") < count:
+            assert time.monotonic() < deadline, f"the workers did not start:\n{self.output}"
+            time.sleep(0.02)
 
     def send(self, number: signal.Signals) -> float:
         """Send a signal; the moment at which that was."""
@@ -122,3 +133,4 @@ class ServerProcess:
         self._reader.join(BOUND_SECONDS)
         if self._process.stderr is not None:
             self._process.stderr.close()
+        self._folder.cleanup()

@@ -2,14 +2,14 @@
 
 import json
 import logging
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import httpx
 import httpx2
 import openai
 import pytest
 
-from tailrace.adapters.failures import code_of, failure_of, reported, truncated
+from tailrace.adapters.failures import code_of, failure_of, is_providers, reported, truncated
 from tailrace.events import RunFailed
 
 OLD_REQUEST = httpx.Request("POST", "https://example.org")
@@ -146,3 +146,54 @@ def test_every_failure_has_a_sentence_for_everybody() -> None:
     failures: list[RunFailed] = [truncated(), reported(None), *(failure_of(answered(status)) for status in STATUSES)]
 
     assert all(failure.message.endswith(".") for failure in failures)
+
+
+# Out of somebody's code ----------------------------------------------------------------------------------------------
+
+
+def raised_in(module: str, error: Exception) -> Exception:
+    """The error, raised by a function of this module."""
+
+    def fail() -> None:
+        raise error
+
+    try:
+        FunctionType(fail.__code__, {"__name__": module}, closure=fail.__closure__)()
+    except Exception as caught:  # noqa: BLE001  it is the one that was given
+        return caught
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        answered(429),
+        openai.APIConnectionError(request=REQUEST),
+        openai.OpenAIError("no key"),
+        GroqError({}),
+        raised_in("anthropic._streaming", httpx2.RemoteProtocolError("m")),
+        raised_in("ollama._client", httpx.ReadTimeout("m")),
+        raised_in("openai._streaming", json.JSONDecodeError("m", "", 0)),
+        raised_in("groq", ConnectionResetError()),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_sdks_error_is_the_providers_wherever_it_is_raised(error: Exception) -> None:
+    assert is_providers(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        raised_in("weather", httpx2.ReadTimeout("m")),
+        raised_in("weather", httpx.HTTPStatusError("m", request=OLD_REQUEST, response=httpx.Response(429))),
+        raised_in("openai_tools", ConnectionResetError()),
+        raised_in("openai", TypeError("an argument that it does not know")),
+        json.JSONDecodeError("m", "", 0),
+        TimeoutError(),
+        LookupError("mine"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_an_application_raises_by_the_same_means_is_its_own(error: Exception) -> None:
+    assert not is_providers(error)

@@ -10,7 +10,7 @@ from sse_starlette import JSONServerSentEvent, ServerSentEvent
 from tailrace import events
 from tailrace.errors import SourceInvalidError
 from tailrace.events import Data, Event, TextDelta
-from tailrace.runtime.source import to_event
+from tailrace.runtime.source import check_source, discard, open_source, to_event
 
 
 class Place(BaseModel):
@@ -25,7 +25,14 @@ class Plain:
         vars(self).update(fields)
 
 
+class Text(str):
+    """Text as LangChain has it."""
+
+    __slots__ = ()
+
+
 FORMS: dict[str, tuple[object, Event]] = {
+    "text of a class of its own": (Text("a"), TextDelta("a")),
     "text": ("a", TextDelta("a")),
     "an event": (events.Status("a"), events.Status("a")),
     "name and data": ({"event": "x", "data": [1]}, Data("x", [1])),
@@ -91,6 +98,40 @@ def test_anything_else_is_refused_by_its_type(item: object, type_name: str) -> N
         to_event(item)
 
     assert caught.value.type_name == type_name
+
+
+def test_text_of_a_class_of_its_own_is_text_in_json() -> None:
+    event = to_event(Text("a"))
+
+    assert event is not None
+    assert events.encode(event) == b'{"type":"text.delta","delta":"a"}'
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_a_run_of_a_framework_that_was_not_used_is_cancelled(is_read: bool) -> None:
+    run = Run()
+    check_source(run)
+    if is_read:
+        await open_source(run)
+
+    await discard(run)
+
+    assert run.cancelled == 1
+
+
+class Run:
+    """As the OpenAI Agents SDK has it: it goes on by itself."""
+
+    __module__ = "agents.result"
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+
+    def stream_events(self) -> None:
+        """Never read."""
+
+    def cancel(self) -> None:
+        self.cancelled += 1
 
 
 def test_a_dict_with_other_keys_is_told_what_is_expected() -> None:

@@ -13,6 +13,13 @@ from tailrace.wire.dialects.registry import DIALECTS, get_dialect
 from tests.unit.strategies import numbered
 
 NATIVE = get_dialect("native")
+FAILED = events.RunFailed(code="error", message="Something went wrong.", correlation_id="x1")
+REFUSED = events.RunFailed(
+    code="provider_rate_limited",
+    message="The model is busy.",
+    correlation_id="x1",
+    details={"retry_after_seconds": 1.5},
+)
 
 INTERNAL: list[TailraceError] = [
     errors.EventInvalidError("password=hunter2"),
@@ -48,8 +55,9 @@ def ended(terminal: events.Terminal) -> Reduced:
         (errors.RunNotFoundError("run"), 404),
         (errors.FingerprintError("run"), 409),
         (errors.DrainingError(), 503),
+        (errors.BusyError(3), 503),
         (errors.StoreUnavailableError(), 503),
-        (EarlyFailureError("x1"), 500),
+        (EarlyFailureError(FAILED), 500),
         *((error, 500) for error in INTERNAL),
     ],
 )
@@ -70,9 +78,11 @@ def test_an_error_is_json_that_nobody_keeps_or_guesses_at() -> None:
     ("error", "retry_after"),
     [
         (errors.DrainingError(), "2"),
+        (errors.BusyError(3), "2"),
         (errors.StoreUnavailableError(), "2"),
         (errors.RunNotFoundError("run"), None),
-        (EarlyFailureError("x1"), None),
+        (EarlyFailureError(FAILED), None),
+        (EarlyFailureError(REFUSED), "2"),
     ],
 )
 def test_only_what_may_pass_says_when_to_come_back(error: TailraceError, retry_after: str | None) -> None:
@@ -96,10 +106,30 @@ def test_another_owners_run_is_told_like_one_that_never_was() -> None:
 
 
 def test_an_early_failure_tells_where_the_operator_finds_it() -> None:
-    assert told(EarlyFailureError("x1")) == {
+    assert told(EarlyFailureError(FAILED)) == {
         "code": "error",
         "message": "Something went wrong (correlation id x1).",
         "status": 500,
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("provider_auth", 502),
+        ("provider_bad_request", 502),
+        ("provider_rate_limited", 429),
+        ("provider_timeout", 504),
+        ("provider_unavailable", 502),
+    ],
+)
+def test_a_provider_that_refuses_at_once_is_named_by_its_code(code: str, status: int) -> None:
+    failure = events.RunFailed(code=code, message="The model refused.", correlation_id="x1")
+
+    assert told(EarlyFailureError(failure)) == {
+        "code": code,
+        "message": "The model refused (correlation id x1).",
+        "status": status,
     }
 
 

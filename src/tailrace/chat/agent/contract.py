@@ -47,3 +47,7 @@ class ChatAgent(Protocol):
             answer: What was answered, whole.
         """
         ...
+
+    async def aclose(self) -> None:
+        """Let go of what it holds; nobody asks it any more."""
+        ...

@@ -23,6 +23,9 @@ class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
             known by it is answered anew, beside its other answers.
         after: Ids of messages that the user's may follow, best first; the first known one counts. Without one it
             follows the conversation's head. An empty id means: it is the first message.
+        continues: The answer that goes on, as the client has it, if the last word is not the user's: what tools that
+            run at the client gave is taken over into calls that were left open, and nothing else. If it has the
+            answer's id, the answer is written on there.
         model: What answers.
     """
 
@@ -33,6 +36,7 @@ class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
     answer_id: str
     message_id: str | None = None
     after: Sequence[str] | None = None
+    continues: Message | None = None
     model: str | None = None
 
 
@@ -42,7 +46,7 @@ class BegunTurn(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         conversation_id: The conversation.
         message_id: The user's message.
-        text: What it says: of a message that is answered anew, what it said before.
+        text: What it says: of a message that is answered anew, what it said before; nothing if an answer goes on.
         history: The messages before it, oldest first.
     """
 

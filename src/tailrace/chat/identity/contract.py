@@ -7,7 +7,7 @@ import msgspec
 from pydantic import SecretStr
 from starlette.requests import Request
 
-__all__ = ["LOCAL", "Identify", "Identity", "identity_of", "remember"]
+__all__ = ["LOCAL", "Identify", "Identity", "identity_of", "owner_by", "remember"]
 
 _STATE = "tailrace_identity"
 
@@ -49,3 +49,12 @@ def remember(request: Request, identity: Identity) -> None:
 def identity_of(request: Request) -> Identity | None:
     """The identity that was found out for this request, if one was."""
     return cast("Identity | None", getattr(request.state, _STATE, None))
+
+
+def owner_by(identify: Identify) -> Callable[[Request], Awaitable[str]]:
+    """What `Tailrace(owner=…)` takes: the owner that an identity is."""
+
+    async def owner(request: Request) -> str:
+        return (await identify(request)).owner
+
+    return owner

@@ -11,6 +11,7 @@ class RunKeys(NamedTuple):
     m: bytes
     s: bytes
     b: bytes
+    n: bytes
 
 
 class Keys:
@@ -24,7 +25,7 @@ class Keys:
     def run(self, run_id: str) -> RunKeys:
         """The keys of a run."""
         tag = f"{self._prefix}:{{{run_id}}}:".encode()
-        return RunKeys(tag + b"m", tag + b"s", tag + b"b")
+        return RunKeys(tag + b"m", tag + b"s", tag + b"b", tag + b"n")
 
     def signals(self, topic: str) -> bytes:
         """The channel of a topic."""

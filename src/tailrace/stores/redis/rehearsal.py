@@ -38,6 +38,8 @@ async def rehearse(wire: Wire, keys: Keys, run_id: str) -> None:
         (b"HMGET", run.m, b"token"),
         (b"XRANGE", run.s, b"(0-0", b"+", b"COUNT", b"1"),
         (b"GET", run.b),
+        scripts.put_note.call(run.m, run.n, b"note", b"", _LIVE_MS, b"1"),
+        scripts.take_note.call(run.m, run.n, b"note"),
         scripts.purge.call(*run),
         (b"ZADD", index, b"1", name),
         (b"PEXPIRE", index, _LIVE_MS),

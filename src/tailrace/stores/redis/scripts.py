@@ -5,6 +5,7 @@ The keys of a run share the hash tag of its id, so that a script finds them all 
     m  hash: token, last, state, cancel, beat, owner, thread, fingerprint, made
     s  stream: one entry per write, whose id is the number of its last record; also the name of the run's channel
     b  string: the block of a compacted run
+    n  hash: by name, when a note is over in Unix milliseconds, a colon, and the note
 
 A script looks first whether everything is as it nearly always is, and works out what is wrong only if it is not. The
 reason is an error of two words, since Redis puts "ERR" before a single one; of many writes each has a number for it.
@@ -18,11 +19,11 @@ __all__ = ["FENCED", "NO_RUN", "Script", "Scripts"]
 #: -> when the run was made, in microseconds by the server's clock; of a run that exists: its token, fingerprint, owner.
 #: What an earlier run may have left is removed, what is another application's is not. Not before the first write: a
 #: server that has no memory left looks at that one only.
-#: KEYS m s b  ARGV token owner thread fingerprint live_ms
+#: KEYS m s b n  ARGV token owner thread fingerprint live_ms
 _CREATE = """
 local run = redis.call('HMGET', KEYS[1], 'token', 'fingerprint', 'owner')
 if run[1] then return run end
-for place, kind in pairs({[2] = 'stream', [3] = 'string'}) do
+for place, kind in pairs({[2] = 'stream', [3] = 'string', [4] = 'hash'}) do
   local found = redis.call('TYPE', KEYS[place]).ok
   if found ~= 'none' and found ~= kind then return redis.error_reply('WRONGTYPE ' .. KEYS[place]) end
 end
@@ -30,7 +31,7 @@ local now = redis.call('TIME')
 local made = now[1] .. string.format('%06d', now[2])
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'last', '0', 'state', '0', 'beat', '0',
   'owner', ARGV[2], 'thread', ARGV[3], 'fingerprint', ARGV[4], 'made', made)
-redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return made
 """
@@ -94,7 +95,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[7])
 return 1
 """
 
-#: -> 1, or 0 if there is no final run.  KEYS m s b  ARGV block
+#: -> 1, or 0 if there is no final run.  KEYS m s b n  ARGV block
 _COMPACT = """
 local state = redis.call('HGET', KEYS[1], 'state')
 local left_ms = redis.call('PTTL', KEYS[1])
@@ -114,11 +115,43 @@ redis.call('PUBLISH', KEYS[2], '')
 return 1
 """
 
-#: -> owner, thread.  KEYS m s b
+#: -> owner, thread.  KEYS m s b n
 _PURGE = """
 local place = redis.call('HMGET', KEYS[1], 'owner', 'thread')
-if redis.call('DEL', KEYS[1], KEYS[2], KEYS[3]) > 0 then redis.call('PUBLISH', KEYS[2], '') end
+if redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) > 0 then redis.call('PUBLISH', KEYS[2], '') end
 return place
+"""
+
+#: What both begin with: the time in Unix milliseconds.
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+#: -> 1, or 0 if the run has that many notes.  KEYS m n  ARGV name note live_ms most
+_PUT_NOTE = f"""{_NOW}
+if not redis.call('HGET', KEYS[1], 'token') then return redis.error_reply('NORUN run') end
+local kept = redis.call('HGETALL', KEYS[2])
+local count = 0
+for i = 1, #kept, 2 do
+  local is_over = tonumber(string.match(kept[i + 1], '^%d+')) <= now
+  if is_over then redis.call('HDEL', KEYS[2], kept[i]) else count = count + 1 end
+end
+if count >= tonumber(ARGV[4]) then return 0 end
+redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', now + ARGV[3]) .. ':' .. ARGV[2])
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
+return 1
+"""
+
+#: -> the note, or nothing.  KEYS m n  ARGV name
+_TAKE_NOTE = f"""{_NOW}
+local kept = redis.call('HGET', KEYS[2], ARGV[1])
+if not kept then return false end
+redis.call('HDEL', KEYS[2], ARGV[1])
+local colon = string.find(kept, ':', 1, true)
+if not redis.call('HGET', KEYS[1], 'token') then return false end
+if tonumber(string.sub(kept, 1, colon - 1)) <= now then return false end
+return string.sub(kept, colon + 1)
 """
 
 
@@ -153,13 +186,16 @@ class Scripts:
         def script(source: str, keys: int) -> Script:
             return Script(source.replace("'PUBLISH'", f"'{publish}'"), keys)
 
-        self.create = script(_CREATE, 3)
+        self.create = script(_CREATE, 4)
         self.write = script(_WRITE, 2)
         self.seal = script(_SEAL, 2)
-        self.compact = script(_COMPACT, 3)
+        self.compact = script(_COMPACT, 4)
         self.cancel = script(_CANCEL, 2)
-        self.purge = script(_PURGE, 3)
-        known = (self.create, self.write, self.seal, self.compact, self.cancel, self.purge)
+        self.purge = script(_PURGE, 4)
+        self.put_note = script(_PUT_NOTE, 2)
+        self.take_note = script(_TAKE_NOTE, 2)
+        runs = (self.create, self.write, self.seal, self.compact, self.cancel, self.purge)
+        known = (*runs, self.put_note, self.take_note)
         self._sources = {script.sha: script.source for script in known}
 
     def with_source(self, command: tuple[bytes, ...]) -> tuple[bytes, ...]:

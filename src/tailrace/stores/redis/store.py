@@ -197,7 +197,7 @@ class RedisStore:
                 live_ms = self._live_ms
             else:
                 live_ms = b"0"
-            m, s, _ = self._keys.run(lease.run_id)
+            m, s, *_ = self._keys.run(lease.run_id)
             keys += (m, s)
             arguments += (
                 lease.token.encode(),
@@ -273,6 +273,30 @@ class RedisStore:
         keys = self._keys.run(run_id)
         (accepted,) = await self._wire.ask([scripts.cancel.call(keys.m, keys.s, reason.encode())], run_id=run_id)
         return bool(accepted)
+
+    async def put_note(self, run_id: str, name: str, note: bytes, *, live_seconds: float, most: int) -> bool:
+        """See `RunStore.put_note`.
+
+        Raises:
+            RunNotFoundError: No such run.
+            StoreUnavailableError: No answer.
+        """
+        scripts = await self._wire.ready()
+        keys, live_ms = self._keys.run(run_id), b"%d" % max(1, round(live_seconds * 1000))
+        command = scripts.put_note.call(keys.m, keys.n, name.encode(), note, live_ms, b"%d" % most)
+        (done,) = await self._wire.ask([command], run_id=run_id)
+        return bool(done)
+
+    async def take_note(self, run_id: str, name: str) -> bytes | None:
+        """See `RunStore.take_note`.
+
+        Raises:
+            StoreUnavailableError: No answer.
+        """
+        scripts = await self._wire.ready()
+        keys = self._keys.run(run_id)
+        (note,) = await self._wire.ask([scripts.take_note.call(keys.m, keys.n, name.encode())], run_id=run_id)
+        return cast("bytes | None", note)
 
     async def purge(self, run_id: str) -> None:
         """See `RunStore.purge`.

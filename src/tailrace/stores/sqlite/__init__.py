@@ -265,6 +265,30 @@ class SqliteStore:
             lambda db: self._notify(db, topic=topic, text=text), then=lambda _: self._tell(topic, text)
         )
 
+    async def put_note(self, run_id: str, name: str, note: bytes, *, live_seconds: float, most: int) -> bool:
+        """See `RunStore.put_note`.
+
+        Raises:
+            RunNotFoundError: No such run.
+        """
+
+        def put_note(db: sqlite3.Connection) -> bool:
+            now_ms = self._time_ms()
+            expires_ms = now_ms + round(live_seconds * 1_000)
+            run = self._existing(db, run_id)
+            return table.put_note(db, run, name, note, expires_ms=expires_ms, now_ms=now_ms, most=most)
+
+        return await self._writer.do(put_note)
+
+    async def take_note(self, run_id: str, name: str) -> bytes | None:
+        """See `RunStore.take_note`."""
+
+        def take_note(db: sqlite3.Connection) -> bytes | None:
+            run = self._alive(db, run_id)
+            return None if run is None else table.take_note(db, run, name, now_ms=self._time_ms())
+
+        return await self._writer.do(take_note)
+
     async def purge(self, run_id: str) -> None:
         """See `RunStore.purge`."""
 

@@ -77,6 +77,22 @@ _SCHEMA = (
     """,
 )
 
+#: Came later: a file without them is given them.
+_NOTES = (
+    """
+    CREATE TABLE IF NOT EXISTS note (
+        run INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        data BLOB NOT NULL,
+        expires_ms INTEGER NOT NULL,
+        PRIMARY KEY (run, name)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS notes_go_with_run AFTER DELETE ON run BEGIN DELETE FROM note WHERE run = old.id; END
+    """,
+)
+
 _SETUP_REASONS = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
     sqlite3.SQLITE_CORRUPT: "is damaged",
@@ -121,6 +137,8 @@ def open_writer(path: Path, *, synchronous: str) -> tuple[sqlite3.Connection, Id
         with transaction(db):
             if not _is_ours(db, path):
                 _lay_out(db)
+            for statement in _NOTES:
+                db.execute(statement)
             identity = _identify(db)
         _enter_wal(db, path)
         db.execute(f"PRAGMA synchronous = {synchronous}")

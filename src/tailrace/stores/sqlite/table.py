@@ -25,7 +25,9 @@ __all__ = [
     "latest",
     "notify",
     "purge",
+    "put_note",
     "records",
+    "take_note",
     "unpack",
 ]
 
@@ -47,6 +49,10 @@ _CANCEL = "UPDATE run SET cancel = ? WHERE id = ?"
 _COMPACT = "INSERT OR REPLACE INTO block (run, data) VALUES (?, ?)"
 _BLOCK = "SELECT data FROM block WHERE run = ?"
 _PURGE = "DELETE FROM run WHERE run_id = ?"
+_DROP_NOTES = "DELETE FROM note WHERE run = ? AND expires_ms <= ?"
+_COUNT_NOTES = "SELECT count(*) FROM note WHERE run = ?"
+_PUT_NOTE = "INSERT OR REPLACE INTO note (run, name, data, expires_ms) VALUES (?, ?, ?, ?)"
+_TAKE_NOTE = "DELETE FROM note WHERE run = ? AND name = ? RETURNING data, expires_ms"
 _NOTIFY = "INSERT INTO signal (origin, topic, run_id, text, at_ms) VALUES (?, ?, ?, ?, ?)"
 _FORWARD = """
     SELECT first, last, data FROM log WHERE g BETWEEN :first_g AND :last_g AND run = :run AND last > :after ORDER BY g
@@ -160,6 +166,26 @@ def block(db: sqlite3.Connection, run: RunRow) -> bytes | None:
 def purge(db: sqlite3.Connection, run_id: str) -> bool:
     """Remove a run; its log rows belong to nobody then, and are swept. False if there is none."""
     return db.execute(_PURGE, (run_id,)).rowcount > 0
+
+
+def put_note(  # noqa: PLR0913  the columns of a new row
+    db: sqlite3.Connection, run: RunRow, name: str, data: bytes, *, expires_ms: int, now_ms: int, most: int
+) -> bool:
+    """Keep a note, unless the run has so many that have not expired."""
+    db.execute(_DROP_NOTES, (run.id, now_ms))
+    (count,) = db.execute(_COUNT_NOTES, (run.id,)).fetchone()
+    if count >= most:
+        return False
+    db.execute(_PUT_NOTE, (run.id, name, data, expires_ms))
+    return True
+
+
+def take_note(db: sqlite3.Connection, run: RunRow, name: str, *, now_ms: int) -> bytes | None:
+    """Remove a note; what it says unless it has expired."""
+    # All rows, because the statement is done only with the last one.
+    for data, expires_ms in db.execute(_TAKE_NOTE, (run.id, name)).fetchall():
+        return bytes(data) if expires_ms > now_ms else None
+    return None
 
 
 def notify(

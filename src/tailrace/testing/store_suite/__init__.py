@@ -13,6 +13,7 @@ from typing import TypeAlias, cast
 from tailrace.stores.contract import RunStore
 from tailrace.testing.store_suite.ageing import AgeingStoreSuite
 from tailrace.testing.store_suite.ending import EndingSuite
+from tailrace.testing.store_suite.noting import NotingSuite
 from tailrace.testing.store_suite.reading import ReadingSuite
 from tailrace.testing.store_suite.shared import SharedStoreSuite
 from tailrace.testing.store_suite.telling import TellingSuite
@@ -24,7 +25,7 @@ __all__ = ["AgeingStoreSuite", "Lapse", "SharedStoreSuite", "StoreSuite", "store
 Lapse: TypeAlias = Callable[[float], Awaitable[None]]
 
 
-class StoreSuite(WritingSuite, ReadingSuite, EndingSuite, TellingSuite):
+class StoreSuite(WritingSuite, ReadingSuite, EndingSuite, TellingSuite, NotingSuite):
     """One test per promise, for one store object; a subclass says how it is made."""
 
 

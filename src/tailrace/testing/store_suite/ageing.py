@@ -56,6 +56,42 @@ class AgeingStoreSuite(OpeningSuite):
                 await refusal(store.cancel(run_id, "user"), RunNotFoundError)
                 assert not await store.compact(run_id, b"late")
 
+    async def test_a_note_has_its_time_and_then_makes_room(self) -> None:
+        async with self._open() as store:
+            await begin(store)
+            assert await store.put_note("run", "short", b"s", live_seconds=self.live_seconds * 0.2, most=2)
+            assert await store.put_note("run", "long", b"l", live_seconds=self.live_seconds * 0.8, most=2)
+            assert not await store.put_note("run", "more", b"m", live_seconds=self.live_seconds * 0.8, most=2)
+
+            await self.lapse(self.live_seconds * 0.3)
+
+            assert await store.put_note("run", "more", b"m", live_seconds=self.live_seconds * 0.4, most=2)
+            names = ("short", "long", "more")
+            assert [await store.take_note("run", name) for name in names] == [None, b"l", b"m"]
+
+    async def test_a_note_that_was_not_taken_in_time_is_gone(self) -> None:
+        async with self._open() as store:
+            await begin(store)
+            await store.put_note("run", "note", b"text", live_seconds=self.live_seconds * 0.2, most=2)
+            await store.put_note("run", "longer", b"text", live_seconds=self.live_seconds * 0.8, most=2)
+
+            await self.lapse(self.live_seconds * 0.3)
+
+            assert await store.take_note("run", "note") is None
+
+    async def test_an_expired_runs_notes_are_not_those_of_the_next(self) -> None:
+        async with self._open() as store:
+            lease = await begin(store)
+            await append(store, lease, 1, b"end", final=DONE)
+            await store.put_note("run", "note", b"text", live_seconds=self.retention_seconds * 10, most=1)
+            await self.lapse(self.retention_seconds * 1.1)
+            early = await store.take_note("run", "other")
+
+            await begin(store)
+
+            assert early is None
+            assert await store.take_note("run", "note") is None
+
     async def test_an_expired_runs_id_is_free_again(self) -> None:
         async with self._open() as store:
             lease = await begin(store)

@@ -62,6 +62,16 @@ class SharedStoreSuite(OpeningSuite):
 
             assert answers == [Ack(seq) for seq in range(1, 11)]
 
+    async def test_of_many_workers_who_ask_for_a_note_one_gets_it(self) -> None:
+        async with self._open_two() as (here, there):
+            await begin(here)
+            for number in range(10):
+                assert await here.put_note("run", f"note-{number}", b"text", live_seconds=60, most=1)
+
+                taken = await asyncio.gather(*[store.take_note("run", f"note-{number}") for store in (here, there) * 5])
+
+                assert sorted(note for note in taken if note is not None) == [b"text"]
+
     async def test_of_many_workers_who_create_a_run_one_gets_the_lease(self) -> None:
         async with self._open_two() as workers:
             for number in range(10):

@@ -39,6 +39,12 @@ _BODY_BYTES = 8 * 1024**2
 _SECRET_CHARACTERS = 20
 #: Of keys, as of ids of the run itself.
 _KIND = "ag-ui"
+_READING = {
+    "runId": "The run to read",
+    "offset": "After which event; by default from the beginning",
+    "threadId": "The conversation to read, if no run is named",
+    "messages": "ag-ui: its messages in AG-UI's own form",
+}
 #: TanStack's way to say that it has read nothing.
 _FROM_THE_START = "-1"
 
@@ -64,8 +70,12 @@ class AgUiSurface(Surface):
     def table(self) -> list[RouteRow]:
         """All routes."""
         return [
-            RouteRow("/", "POST", self.run, "Run the agent, or read on in the run of that id", ("ag-ui",)),
-            RouteRow("/", "GET", self.read, "A run from its beginning, or a conversation", ("ag-ui",)),
+            RouteRow(
+                "/", "POST", self.run, "Run the agent, or read on in the run of that id", ("ag-ui",), body=RunAgentInput
+            ),
+            RouteRow(
+                "/", "GET", self.read, "A run from its beginning, or a conversation", ("ag-ui",), query=_READING
+            ),
             RouteRow("/{run_id}/cancel", "POST", self.cancel, "Ask a run to stop"),
         ]
 
@@ -76,9 +86,9 @@ class AgUiSurface(Surface):
         the client gets the conversation so far as `MESSAGES_SNAPSHOT` instead of a replay.
         """
         try:
+            owner = await self._tail.owner(request)
             body = await read_json(request, dict[str, Any], limit_bytes=_BODY_BYTES)
             asked, messages = run_agent_input(body)
-            owner = await self._tail.owner(request)
             options = _dialect_options(request, asked.protocol_version)
             if asked.joins:
                 return await self._joined(request, asked, owner, options)

@@ -100,7 +100,7 @@ class AiSdkSurface(Surface):
     def table(self) -> list[RouteRow]:
         """All routes."""
         return [
-            RouteRow("/", "POST", self.chat, "Answer in a chat", (DIALECT.name,)),
+            RouteRow("/", "POST", self.chat, "Answer in a chat", (DIALECT.name,), body=_ChatBody),
             RouteRow("/{chat_id:path}/stream", "GET", self.resume, "The answer under way in a chat", (DIALECT.name,)),
             RouteRow("/{chat_id:path}/stop", "POST", self.stop, "Stop the answer in a chat"),
         ]
@@ -113,11 +113,11 @@ class AiSdkSurface(Surface):
         ran a tool, the answer continues it.
         """
         try:
+            owner = await self._tail.owner(request)
             options = _dialect_options(request)
             body = await read_json(request, dict[str, Any], limit_bytes=_BODY_BYTES)
             asked = _converted(body, _ChatBody)
             _check_id(asked.id)
-            owner = await self._tail.owner(request)
             messages = await self._conversation(asked, owner)
             run_id = await self._run_id(request, owner)
         except TailraceError as error:

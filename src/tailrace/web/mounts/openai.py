@@ -94,9 +94,16 @@ class OpenAISurface(Surface):
     def table(self) -> list[RouteRow]:
         """All routes, below the path."""
         return [
-            RouteRow("/chat/completions", "POST", self.chat, "A chat completion", ("openai",)),
-            RouteRow("/responses", "POST", self.respond, "A response", ("openai-responses",)),
-            RouteRow("/responses/{response_id}", "GET", self.response, "A response so far", ("openai-responses",)),
+            RouteRow("/chat/completions", "POST", self.chat, "A chat completion", ("openai",), body=ChatBody),
+            RouteRow("/responses", "POST", self.respond, "A response", ("openai-responses",), body=ResponseBody),
+            RouteRow(
+                "/responses/{response_id}",
+                "GET",
+                self.response,
+                "A response so far",
+                ("openai-responses",),
+                query={"stream": "true: its events", "starting_after": "Only those after this number"},
+            ),
             RouteRow("/responses/{response_id}/cancel", "POST", self.cancel, "Ask a response to stop"),
             RouteRow("/models", "GET", self.list_models, "The models"),
             RouteRow("/models/{model:path}", "GET", self.model, "A model"),

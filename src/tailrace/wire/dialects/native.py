@@ -20,13 +20,21 @@ __all__ = ["DIALECT", "RESET", "reconnect"]
 #: Tells a reader to forget the run so far: the whole log follows. Has no id.
 RESET = b"event: reset\ndata: {}\n\n"
 
+_RECONNECT = {"type": "object", "properties": {"reason": {"enum": ["expired"]}}}
+
 #: Names that what the protocol does not know may not go by: EventSource's own, and the protocol's.
 _RESERVED = frozenset({"error", "open", "message", "reset", "reconnect"}) | EVENT_TYPES
 
 
-def reconnect(retry_ms: int) -> bytes:
-    """Tells a reader to come back after `retry_ms`; the stream ends after it. Has no id."""
-    return b"retry: %d\nevent: reconnect\ndata: {}\n\n" % retry_ms
+def reconnect(retry_ms: int, reason: str | None = None) -> bytes:
+    """Tells a reader to come back after `retry_ms`; the stream ends after it. Has no id.
+
+    Args:
+        retry_ms: At least 1000, so that not everybody comes at once.
+        reason: What the reader has to do before: `expired` asks for a new proof of who it is.
+    """
+    data = {} if reason is None else {"reason": reason}
+    return b"retry: %d\nevent: reconnect\ndata: %b\n\n" % (retry_ms, msgspec.json.encode(data))
 
 
 class NativeEncoder(Encoder):
@@ -60,7 +68,7 @@ class Native(Dialect):
 
     def frame_kinds(self) -> list[FrameKind]:
         """Every event of the vocabulary, and the two that are in no log. An application's own data has its own name."""
-        return [*event_kinds(), FrameKind("reset", {}), FrameKind("reconnect", {})]
+        return [*event_kinds(), FrameKind("reset", {}), FrameKind("reconnect", _RECONNECT)]
 
     def document(self, reduced: Reduced) -> bytes:
         """The reduced run: `run_id`, `status`, `text`, `messages` and whatever else the run has."""

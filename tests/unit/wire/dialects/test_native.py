@@ -168,6 +168,10 @@ def test_a_reconnect_has_no_number_and_a_delay() -> None:
     assert decoder.retry == 1_500
 
 
+def test_a_reconnect_may_have_a_reason() -> None:
+    assert reconnect(1_500, "expired") == b'retry: 1500\nevent: reconnect\ndata: {"reason":"expired"}\n\n'
+
+
 # The dialect
 
 

@@ -1,0 +1,1 @@
+"""What leads a database from any earlier version to this one; each step is a module of `versions`."""

@@ -1,0 +1,1 @@
+"""The steps, which are never changed once they were released."""
