@@ -148,6 +148,7 @@ class Failure(_Reduced):
     message: str = ""
     retryable: bool | None = None
     correlation_id: str | None = None
+    details: dict[str, Any] | None = None
 
 
 class Reduced(_Reduced):
@@ -303,7 +304,11 @@ class _Reducer:
     def run_failed(self, event: events.RunFailed) -> None:
         self.run.status = "failed"
         self.run.failure = Failure(
-            code=event.code, message=event.message, retryable=event.retryable, correlation_id=event.correlation_id
+            code=event.code,
+            message=event.message,
+            retryable=event.retryable,
+            correlation_id=event.correlation_id,
+            details=event.details,
         )
 
     def run_cancelled(self, event: events.RunCancelled) -> None:

@@ -11,6 +11,10 @@ import pytest
 
 import tailrace
 from tailrace import EventStream, Runs, Tailrace, errors, events, testing
+from tailrace.chat.conversations import refusals
+from tailrace.chat.conversations.routes import ConversationRoutes
+from tailrace.chat.identity.tokens import TokenRules
+from tailrace.chat.routes import ChatRequest
 from tailrace.chat.settings import Settings
 from tailrace.cli.options import OPTIONS
 from tailrace.errors import TailraceError
@@ -20,12 +24,16 @@ from tailrace.web.flask import FlaskTailrace
 from tailrace.web.routes import RunRoutes
 from tailrace.wire.dialects.native import DIALECT
 from tailrace.wire.dialects.registry import DIALECTS
-from tests.docs.pages import blocks, prose, rows, section
+from tests.docs.pages import ROOT, blocks, prose, rows, section
 
 API = "docs/reference/api.md"
 EVENTS = "docs/reference/events.md"
 WIRE = "docs/reference/wire.md"
 CLI = "docs/reference/cli.md"
+CHAT = "docs/reference/chat-server.md"
+CONVERSATIONS = "docs/how-to/conversations.md"
+IDENTITIES = "docs/how-to/authenticate.md"
+ARCHITECTURE = "ARCHITECTURE.md"
 SETTINGS = "docs/how-to/settings.md"
 TESTING = "docs/how-to/test-your-stream.md"
 
@@ -37,6 +45,10 @@ VOCABULARY: dict[str, type[msgspec.Struct]] = {
     and isinstance(tag := struct.__struct_config__.tag, str)
 }
 ERRORS: dict[str, type[TailraceError]] = {name: getattr(errors, name) for name in errors.__all__}
+
+
+#: The tables of routes are made without what their endpoints use.
+NOTHING: Any = None
 
 
 def codes(text: str) -> list[str]:
@@ -53,6 +65,27 @@ def defaults(function: Callable[..., Any]) -> dict[str, object]:
     """The parameters that have a default."""
     found = inspect.signature(function).parameters.items()
     return {name: parameter.default for name, parameter in found if parameter.default is not parameter.empty}
+
+
+@pytest.mark.parametrize(
+    ("layer", "title"),
+    [
+        ("wire", "wire: one vocabulary, many dialects"),
+        ("adapters", "adapters: a provider's stream as events"),
+        ("runtime", "runtime: what outlives a request"),
+        ("web", "web: one request, one follower"),
+        ("cli", "cli: tailrace serve"),
+    ],
+)
+def test_every_module_of_a_layer_has_its_place_in_the_architecture(layer: str, title: str) -> None:
+    folder = ROOT / "src" / "tailrace" / layer
+    modules = {str(path.relative_to(folder)) for path in folder.rglob("*.py") if path.name != "__init__.py"}
+
+    told = {name for row in rows(section(ARCHITECTURE, title)) for name in codes(row[0])}
+
+    assert told - modules == set()
+    # One dialect is told for all.
+    assert {name for name in modules - told if not name.startswith("dialects/")} == set()
 
 
 def test_every_name_of_the_package_is_in_the_reference() -> None:
@@ -138,6 +171,38 @@ def test_every_run_route_is_in_the_reference() -> None:
     documented = {route.partition("?")[0] for route in table(section(WIRE, "Routes"))}
 
     assert documented == {f"{route.method} {route.path}" for route in RunRoutes(Tailrace()).table()}
+
+
+def test_the_fields_of_a_chat_request_are_those_that_are_documented() -> None:
+    assert tuple(table(section(CHAT, "POST /chat"))) == ChatRequest.__struct_fields__
+
+
+def test_every_route_of_conversations_is_documented() -> None:
+    documented = {route.partition("?")[0] for route in table(section(CONVERSATIONS, "The routes"))}
+
+    assert documented == {
+        f"{route.method} /conversations{route.path.rstrip('/').replace('conversation_id', 'id')}"
+        for route in ConversationRoutes(NOTHING, NOTHING, NOTHING).table()
+    }
+
+
+def test_every_refusal_of_conversations_is_documented() -> None:
+    documented = table(section(CONVERSATIONS, "What goes wrong, and what you see"))
+
+    assert documented.keys() == {getattr(refusals, name).code for name in refusals.__all__}
+
+
+def test_every_rule_of_tokens_is_documented_with_its_default() -> None:
+    text = section(IDENTITIES, "By a JSON Web Token")
+    documented = {name: codes(row[1]) for row in rows(text) if len(row) == 3 for name in codes(row[0])}
+    given = {field.name: field.default for field in msgspec.structs.fields(TokenRules)}
+
+    fields = {name: default for name, default in documented.items() if name in given}
+
+    assert fields.keys() == given.keys()
+    assert {name: ast.literal_eval(default[0]) for name, default in fields.items() if default} == {
+        name: default for name, default in given.items() if default not in {None, msgspec.NODEFAULT}
+    }
 
 
 def plain(text: str) -> str:

@@ -229,6 +229,7 @@ def test_the_openapi_document_has_each_run_route_once() -> None:
         "/runs/{run_id}/events": ["get"],
         "/runs/{run_id}/log": ["get"],
         "/runs/{run_id}/cancel": ["post"],
+        "/runs/{run_id}/ticket": ["post"],
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from tailrace import RunCompleted, Tailrace, TextDelta
 from tailrace.chat.agent.contract import ChatAgent, Question
@@ -22,6 +23,7 @@ from tailrace.chat.routes import ChatTerms
 from tailrace.chat.turns import AgentLike, Records
 from tailrace.events import Event, RunFailed, ToolReady, ToolStarted
 from tailrace.testing import AsgiClient
+from tailrace.web.errors import RefusedError
 
 Make = Callable[..., FastAPI]
 
@@ -379,3 +381,41 @@ async def test_a_page_that_regenerates_gets_a_second_answer_beside_the_first(mak
 
     assert [message["role"] for message in stored["messages"]] == ["user", "assistant"]
     assert len(stored["messages"][1]["siblings"]) == 2
+
+
+def test_openapi_says_that_callers_prove_who_they_are() -> None:
+    def operations(app: FastAPI) -> list[dict[str, Any]]:
+        return [operation for methods in app.openapi()["paths"].values() for operation in methods.values()]
+
+    asked = operations(create_app(Agent(), Tailrace(), takes_tokens=True))
+    open_to_all = operations(create_app(Agent(), Tailrace()))
+
+    assert all(operation["security"] == [{"HTTPBearer": []}] for operation in asked)
+    assert not any("security" in operation for operation in open_to_all)
+    assert len(asked) == len(open_to_all) > 20
+
+
+async def test_a_start_waits_for_a_source_that_asks_others_before_it_refuses() -> None:
+    class NotNowError(RefusedError):
+        code = "not_now"
+
+    async def source() -> AsyncIterator[str]:
+        # Longer than any start would wait for a first event.
+        await asyncio.sleep(0.2)
+        raise NotNowError("Not now.", status=429, retry_after_seconds=7)
+
+    tail = Tailrace(early_seconds=0.01)
+    app = Starlette()
+    tail.install(app, "/runs")
+    app.add_route("/start", lambda _: tail.stream(source), methods=["POST"])
+    async with AsgiClient(app) as client:
+        async with client.stream("POST", "/start") as response:
+            late = (response.status, await response.read())
+        tail.opening_seconds = 30
+        async with client.stream("POST", "/start") as response:
+            refused = (response.status, response.headers["retry-after"], await response.read())
+
+    assert late[0] == 200
+    assert b"run.failed" in late[1]
+    assert refused[:2] == (429, "7")
+    assert msgspec.json.decode(refused[2])["error"]["code"] == "not_now"

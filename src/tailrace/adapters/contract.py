@@ -161,7 +161,7 @@ class ProviderStream(AsyncIterator[Event]):
         self._idle_seconds = idle_seconds
         self._retries = retries
         self._attempts = 0
-        self._deadline: float | None = None
+        self._left_seconds: float | None = None
         self._iteration: AsyncIterator[Any] | None = None
         self._begun = False
         self._events = self._read()
@@ -223,8 +223,10 @@ class ProviderStream(AsyncIterator[Event]):
         await close_sources([stream] if own else [iteration, stream], _CLOSE_SECONDS)
 
     async def _next(self) -> list[Event]:
+        time = asyncio.get_running_loop().time
+        asked_at = time()
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout(self._left_seconds):
                 if self._iteration is None:
                     self._iteration = await self._open()
                 chunk = await anext(self._iteration)
@@ -237,6 +239,9 @@ class ProviderStream(AsyncIterator[Event]):
             if code_of(error) is None:
                 raise
             return self._ending(error)
+        if self._left_seconds is not None:
+            # Only waiting counts: the time that a reader takes between two events is not the model's silence.
+            self._left_seconds -= time() - asked_at
         turn = self._turn
         if turn is None:
             turn = self._turn = cast("TurnOf", self._turn_of)(chunk)
@@ -259,7 +264,7 @@ class ProviderStream(AsyncIterator[Event]):
             self._wait(self._idle_seconds)
 
     def _wait(self, seconds: float | None) -> None:
-        self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        self._left_seconds = seconds
 
     def _ending(self, error: Exception | None) -> list[Event]:
         turn = self._turn

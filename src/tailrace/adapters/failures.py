@@ -171,10 +171,18 @@ def failure_of(error: Exception, correlation_id: str | None = None) -> RunFailed
     `details` holds `retry_after_seconds` if the provider named it.
     """
     correlation_id = correlation_id or _correlation_id()
-    _logger.error("a provider's stream failed (correlation id %s)", correlation_id, exc_info=error)
     seconds = _retry_after_seconds(error)
     details = None if seconds is None else {"retry_after_seconds": seconds}
     code = code_of(error) or _ANY_ERROR
+    # Where it came from is worth knowing only of what nobody has a name for.
+    _logger.error(
+        "a provider's stream failed: %s, %s: %.1000s (correlation id %s)",
+        code,
+        type(error).__name__,
+        error,
+        correlation_id,
+        exc_info=error if code == _ANY_ERROR else None,
+    )
     reached = (sentence for word, sentence in _LIMITS.items() if word in str(error)) if code == "limit" else ()
     return _failed(code, correlation_id, details, message=next(iter(reached), None))
 

@@ -25,7 +25,7 @@ from tailrace.events import (
     Usage,
 )
 
-__all__ = ["from_langchain"]
+__all__ = ["GraphTurn", "from_langchain"]
 
 #: How providers say why an answer ended; LangChain passes on the field as well as the word.
 _REASONS = frozenset({"finish_reason", "stop_reason", "stopReason", "done_reason", "status"})

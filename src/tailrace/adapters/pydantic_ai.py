@@ -33,7 +33,7 @@ from tailrace.events import (
     Usage,
 )
 
-__all__ = ["from_pydantic_ai"]
+__all__ = ["AgentTurn", "from_pydantic_ai"]
 
 #: A call of a tool is the last thing that an agent's model says only if that tool takes the output.
 _FINISH: dict[str, FinishReason] = {

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 
 from tailrace import Tailrace
 from tailrace.chat.agent.contract import ChatAgent
@@ -21,7 +22,7 @@ from tailrace.web.install import add_routes
 __all__ = ["create_app"]
 
 
-def create_app(
+def create_app(  # noqa: PLR0913  the parts of a chat server
     agent: ChatAgent | AgentLike,
     tail: Tailrace,
     *,
@@ -29,6 +30,7 @@ def create_app(
     limits: Limits | None = None,
     terms: ChatTerms | None = None,
     model: str | None = None,
+    takes_tokens: bool = False,
 ) -> FastAPI:
     """The chat application around one agent. What it is given is opened and closed with it.
 
@@ -39,6 +41,7 @@ def create_app(
         limits: Who may start how much, if there is a limit.
         terms: The bounds of a turn.
         model: What answers, by name.
+        takes_tokens: Whether callers prove who they are by bearer tokens, as OpenAPI then says.
     """
     answers = CustomAgent(agent) if callable(agent) else agent
     terms = terms or ChatTerms()
@@ -62,13 +65,15 @@ def create_app(
                 await records.settler.open()
             yield
 
-    app = FastAPI(title="tailrace", docs_url=None, redoc_url=None, lifespan=lifespan)
+    # Only described here; who asks is found out by the `owner` function of `tail`.
+    described = [Depends(HTTPBearer(auto_error=False))] if takes_tokens else []
+    app = FastAPI(title="tailrace", docs_url=None, redoc_url=None, dependencies=described, lifespan=lifespan)
     tail.install(app, "/runs")
     add_routes(app, chat.table(), "", tag="chat", dependencies=())
     if records is not None:
         table = ConversationRoutes(*records, chat.identity).table()
         add_routes(app, table, "/conversations", tag="conversations", dependencies=())
-    history = None if records is None else records.conversations
+    history = None if records is None else records.settler
     for surface in (
         tail.ai_sdk(chat.answer, history),
         tail.ag_ui(chat.answer, history),

@@ -26,6 +26,7 @@ __all__ = ["build_app"]
 _LOOKS = 3
 _SWEEP_SECONDS = 60.0
 _GONE_SECONDS = 5.0
+_OPENING_SECONDS = 15.0
 
 
 def build_app(settings: Settings, agent: AgentLike | None = None) -> FastAPI:
@@ -50,6 +51,8 @@ def build_app(settings: Settings, agent: AgentLike | None = None) -> FastAPI:
         heartbeat_seconds=settings.heartbeat_seconds,
     )
     tail.drain_seconds = settings.grace_seconds
+    # Whether a turn may begin is known when the database and the limits have been asked.
+    tail.opening_seconds = _OPENING_SECONDS
     conversations = Conversations(settings.database_url)
     settler = Settler(
         tail,
@@ -75,6 +78,7 @@ def build_app(settings: Settings, agent: AgentLike | None = None) -> FastAPI:
             suggestion_seconds=settings.suggestion_seconds,
         ),
         model=answers.model_name if isinstance(answers, Assistant) else None,
+        takes_tokens=rules is not None,
     )
     add_cors(app, origins)
     return app

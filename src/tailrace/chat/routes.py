@@ -94,7 +94,7 @@ class ChatRoutes:
         identity = await self.identity(request)
         body = await self._read(request)
         dialect = request.query_params.get("dialect", "native")
-        conversation_id = body.conversation_id or f"conv_{secrets.token_hex(8)}"
+        conversation_id = body.conversation_id or await self._new_conversation(request, identity)
         ask = Ask(
             identity=identity,
             text=body.message,
@@ -150,6 +150,18 @@ class ChatRoutes:
         if self._tail.draining:
             return JSONResponse({"status": "draining"}, 503)
         return JSONResponse({"status": "ready"})
+
+    async def _new_conversation(self, request: Request, identity: Identity) -> str:
+        """The id of a conversation that begins; the same for a request that comes again, whose first may have failed.
+
+        Raises:
+            KeyInvalidError: The idempotency key cannot be used.
+            StoreUnavailableError: The store, which derives ids from keys, gave no answer.
+        """
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return f"conv_{secrets.token_hex(8)}"
+        return f"conv_{await self._tail.derive_run_id(key, owner=identity.owner, kind='conversation')}"
 
     async def _read(self, request: Request) -> ChatRequest:
         """The body, as far as its size and shape allow.

@@ -134,13 +134,18 @@ class Turns:
         Raises:
             RefusedError: It is not admitted.
         """
+        run_id = current_run().run_id
         admission = None if self._limits is None else await self._limits.admit(ask.identity)
         try:
             question = await self._written(ask)
+        except asyncio.CancelledError:
+            # It may stand there all the same: what was cancelled is the waiting.
+            self._own(self._see_to_end(run_id, admission))
+            raise
         except BaseException:
             await _release(admission)
             raise
-        self._own(self._see_to_end(current_run().run_id, admission))
+        self._own(self._see_to_end(run_id, admission))
         if isinstance(self._agent, CustomAgent):
             return self._agent.answer(question)
         return self._answer(self._agent, question, ask.suggestion_seconds, admission)
@@ -154,6 +159,8 @@ class Turns:
         text, history = ask.text, ask.history
         if self._records is not None and ask.conversation_id is not None:
             run = current_run()
+            # The answer before has been read, but its row may not be finished yet.
+            await self._records.settler.catch_up(ask.identity.owner, ask.conversation_id)
             begun = await self._records.conversations.begin(
                 NewTurn(
                     identity=ask.identity,

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
+from tailrace.adapters.closing import close_sources
 from tailrace.adapters.failures import failure_of, is_providers
 from tailrace.errors import RunClosedError
 from tailrace.events import Terminal
@@ -18,7 +19,7 @@ from tailrace.runtime.intake import Intake
 from tailrace.runtime.limits import Limits
 from tailrace.runtime.log import EntryLog
 from tailrace.runtime.producer import Producer
-from tailrace.runtime.source import close_sources, open_source
+from tailrace.runtime.source import open_source
 
 __all__ = ["SourceThreads", "drive"]
 
@@ -149,9 +150,15 @@ class _SourceThread:
 
 
 async def drive(
-    source: object, producer: Producer, log: EntryLog, *, threads: SourceThreads, limits: Limits
+    source: object,
+    producer: Producer,
+    log: EntryLog,
+    *,
+    threads: SourceThreads,
+    limits: Limits,
+    on_open: Callable[[], None] | None = None,
 ) -> Terminal | None:
-    """Run a source to its end and close it.
+    """Run a source to its end and close it; `on_open` is called when a callable has returned what is iterated.
 
     Returns:
         The terminal event it yielded, or that its completions amount to; `None` if it just ended.
@@ -164,6 +171,8 @@ async def drive(
     intake, opened = Intake(producer), None
     try:
         opened = await open_source(source)
+        if on_open is not None:
+            on_open()
         if isinstance(opened, AsyncIterable):
             return await _drive_async(opened, intake, producer, log, limits)
         return await _drive_sync(opened, intake, producer, threads, limits)

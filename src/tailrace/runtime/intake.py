@@ -6,7 +6,7 @@ from tailrace.adapters.failures import code_of, failure_of, truncated
 from tailrace.adapters.recognition import Completions
 from tailrace.events import TERMINALS, Event, Terminal, TextDelta, ToolError, ToolOutput
 from tailrace.runtime.producer import Producer
-from tailrace.runtime.source import check_event, data_of, is_frame, to_event
+from tailrace.runtime.source import check_event, is_frame, to_event
 
 __all__ = ["Intake"]
 
@@ -34,7 +34,7 @@ class Intake:
             RunLimitError: The run reached its bound.
             EventInvalidError: The event has no JSON form.
         """
-        # Nearly every item is text.
+        # Nearly every item is text, or an event of an adapter's.
         if isinstance(item, str):
             if item:
                 # Frameworks have text of classes of their own, which is not text in JSON.
@@ -42,12 +42,9 @@ class Intake:
             return None
         if isinstance(item, msgspec.Struct):
             return self._take(check_event(item))
-        if is_frame(item):
-            event = data_of(item)
-        elif (events := self._completions.read(item)) is not None:
+        if not is_frame(item) and (events := self._completions.read(item)) is not None:
             return self._take_all(events)
-        else:
-            event = to_event(item)
+        event = to_event(item)
         return None if event is None else self._take(event)
 
     def end(self) -> Terminal | None:

@@ -36,8 +36,6 @@ __all__ = [
     "SourceLike",
     "check_event",
     "check_source",
-    "close_sources",
-    "data_of",
     "discard",
     "is_frame",
     "open_source",
@@ -129,7 +127,7 @@ def to_event(item: object) -> Event | None:
     if isinstance(item, msgspec.Struct):
         return check_event(item)
     if is_frame(item):
-        return data_of(item)
+        return _data_of(item)
     if isinstance(item, dict):
         raise SourceInvalidError("dict", _EXPECTED_ITEM)
     data = _frame_data(item)
@@ -151,7 +149,7 @@ def check_event(item: object) -> Event:
     return cast("Event", item)
 
 
-def data_of(frame: dict[str, Any]) -> Event | None:
+def _data_of(frame: dict[str, Any]) -> Event | None:
     """What a frame says that is a dict; `None` if it has no data.
 
     Raises:

@@ -121,6 +121,7 @@ class LiveRun:
         self._began = False
         self._halted = False
         self._stop: asyncio.Future[Terminal] = self._loop.create_future()
+        self._source_open = asyncio.Event()
         # The source's own patience is spent inside its task; a little more lets it report that.
         self._halt_seconds = parts.limits.patience_seconds + _REPORT_SECONDS
         self._leaving: asyncio.TimerHandle | None = None
@@ -162,15 +163,22 @@ class LiveRun:
         self._stop.set_result(terminal)
         return True
 
-    async def first_event(self, seconds: float) -> BaseException | None:
+    async def first_event(self, seconds: float, *, opening_seconds: float = 0.0) -> BaseException | None:
         """Wait at most `seconds` for the first event after `run.started`, or for the end.
 
         From then on a failure is the run's own.
+
+        Args:
+            seconds: From the moment at which the source is open.
+            opening_seconds: How long to wait for that moment; then the time runs anyway.
 
         Returns:
             What the source raised instead of a first event, if the run was undone for it and its key is free again.
         """
         log = self.log
+        if opening_seconds:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._source_open.wait(), opening_seconds)
         try:
             async with asyncio.timeout(seconds):
                 while log.acked <= 1 and not log.settled:
@@ -256,6 +264,8 @@ class LiveRun:
     async def _supervise(self) -> None:
         task = self._loop.create_task(self._drive(), context=self._context, name="tailrace-source")
         task.add_done_callback(self._source_ended)
+        # Also if it never opened.
+        task.add_done_callback(lambda _: self._source_open.set())
         try:
             ends: set[asyncio.Future[Any]] = {task, self._stop}
             # What is to end before its first step shall not make it.
@@ -291,7 +301,14 @@ class LiveRun:
     async def _drive(self) -> Terminal | None:
         self._began = True
         parts = self._parts
-        return await drive(self.order.source, self.producer, self.log, threads=parts.threads, limits=parts.limits)
+        return await drive(
+            self.order.source,
+            self.producer,
+            self.log,
+            threads=parts.threads,
+            limits=parts.limits,
+            on_open=self._source_open.set,
+        )
 
     def _requested(self, task: "asyncio.Task[Terminal | None]") -> Terminal | None:
         """The ending somebody asked for, or time asked for; `None` if the source came to its end by itself."""

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from starlette.responses import Response
 
@@ -13,7 +13,14 @@ from tailrace.events import RunFailed
 from tailrace.fold import Reduced
 from tailrace.wire.dialects.contract import Dialect
 
-__all__ = ["EarlyFailureError", "RefusedError", "RequestInvalidError", "document_status", "error_response"]
+__all__ = [
+    "EarlyFailureError",
+    "RefusedError",
+    "RequestInvalidError",
+    "document_status",
+    "error_response",
+    "retry_after_seconds",
+]
 
 _logger = logging.getLogger("tailrace")
 
@@ -60,7 +67,7 @@ class EarlyFailureError(TailraceError):
     @property
     def retry_after_seconds(self) -> float | None:
         """When a provider may be asked again, if it has said so."""
-        return (self.failure.details or {}).get("retry_after_seconds")
+        return _seconds_in(self.failure.details)
 
 
 class RefusedError(TailraceError):
@@ -125,6 +132,15 @@ def _public_message(error: TailraceError, status: int) -> str:
         # Its own text names hosts and ports.
         return "The log store is unavailable."
     return str(error) if status != 500 or isinstance(error, EarlyFailureError) else "Something went wrong."
+
+
+def retry_after_seconds(reduced: Reduced) -> float | None:
+    """When a failed run may be tried again, if its provider named a time."""
+    return _seconds_in(reduced.failure.details) if reduced.failure is not None else None
+
+
+def _seconds_in(details: dict[str, Any] | None) -> float | None:
+    return (details or {}).get("retry_after_seconds")
 
 
 def document_status(reduced: Reduced) -> int:

@@ -1,6 +1,7 @@
 """One request that reads one run: as a stream from a cursor on, or as one document when the run has ended."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, Self
@@ -15,7 +16,7 @@ from tailrace.events import TERMINALS, Entry, Snapshot
 from tailrace.fold import Reduced, merge, reduce
 from tailrace.runtime.outcome import failed
 from tailrace.stores.contract import OPEN
-from tailrace.web.errors import EarlyFailureError, RefusedError, document_status, error_response
+from tailrace.web.errors import EarlyFailureError, RefusedError, document_status, error_response, retry_after_seconds
 from tailrace.web.headers import CLIENT_HEADER, RawHeaders, stream_headers, with_chosen
 from tailrace.web.owners import IdentityExpiredError, seconds_left
 from tailrace.web.service import RunService
@@ -110,7 +111,7 @@ class RunReader:
         live = self._follower.live
         if live is None:
             return
-        error = await live.first_event(self._tail.early_seconds)
+        error = await live.first_event(self._tail.early_seconds, opening_seconds=self._tail.opening_seconds)
         if isinstance(error, HTTPException | RefusedError):
             raise error
         if error is not None:
@@ -189,6 +190,8 @@ class RunReader:
 
     def _answer(self, reduced: Reduced) -> Response:
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **self._where()}
+        if (seconds := retry_after_seconds(reduced)) is not None:
+            headers["retry-after"] = str(math.ceil(seconds))
         body = self._dialect.document(reduced)
         return Response(body, document_status(reduced), headers, media_type="application/json")
 

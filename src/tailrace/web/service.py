@@ -47,6 +47,8 @@ class RunService(Runs):
         drain_seconds: How long a SIGTERM may take from the first sign to the last byte.
         heartbeat_seconds: The longest silence on an open stream.
         early_seconds: How long a starting response waits for its first event.
+        opening_seconds: How much longer it waits if its source is a callable that has not returned yet. 0 unless the
+            application sets it, as it does if its sources may refuse, and ask others before they know.
         send_timeout_seconds: How long a reader may take nothing.
         ticket_seconds: How long a ticket to a run's stream can be used.
         wheel: Ticks for all open streams.
@@ -103,6 +105,7 @@ class RunService(Runs):
         self.drain_seconds = 10.0
         self.heartbeat_seconds = heartbeat_seconds
         self.early_seconds = early_seconds
+        self.opening_seconds = 0.0
         self.send_timeout_seconds = send_timeout_seconds
         self.ticket_seconds = 45.0
         self.wheel = Wheel(min(heartbeat_seconds, send_timeout_seconds))

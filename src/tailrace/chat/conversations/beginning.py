@@ -274,10 +274,13 @@ class Beginning:
         return message_id
 
     async def _parent(self, head_id: str | None) -> str | None:
-        """What the user's message follows: the first known one of `after`, or the head."""
-        if self._turn.after is None:
+        """What this turn follows: the answer that goes on, the first known one of `after`, or the head."""
+        told, after = self._turn.continues, self._turn.after
+        if after is None:
             return head_id
-        wanted = [each for each in self._turn.after if not each or is_id(each)][: self._bounds.messages]
+        if told is not None and told.id:
+            after = [told.id, *after]
+        wanted = [each for each in after if not each or is_id(each)][: self._bounds.messages]
         found = await self._connection.execute(
             select(messages.c.id).where(
                 of_conversation(self._owner, self._turn.conversation_id), messages.c.id.in_(wanted)
@@ -315,7 +318,7 @@ class Beginning:
 
     async def _read(self) -> BegunTurn:
         turn = self._turn
-        rows = list(await self._connection.execute(branch(self._owner, turn.conversation_id, turn.answer_id)))[:-1]
+        rows = (await branch(self._connection, self._owner, turn.conversation_id, turn.answer_id))[:-1]
         last = rows[-1]
         asked = last.role == "user"
         return BegunTurn(

@@ -1,9 +1,11 @@
-"""The tree of a conversation's messages, as questions to the database: a branch, its siblings, its newest leaf."""
+"""The tree of a conversation's messages: a branch, its siblings, its newest leaf."""
 
 from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, select
+from sqlalchemy.engine import Result, Row
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tailrace.chat.conversations.tables import messages
 
@@ -15,44 +17,39 @@ def of_conversation(owner: str, conversation_id: str) -> ColumnElement[bool]:
     return (messages.c.owner == owner) & (messages.c.conversation_id == conversation_id)
 
 
-def branch(owner: str, conversation_id: str, leaf_id: str) -> Select[Any]:
-    """The rows from the first message to this one."""
-    path = (
-        select(messages.c.id, messages.c.parent_id)
-        .where(of_conversation(owner, conversation_id), messages.c.id == leaf_id)
-        .cte("path", recursive=True)
-    )
-    above = messages.alias("above")
-    path = path.union_all(
-        select(above.c.id, above.c.parent_id).join(
-            path,
-            (above.c.owner == owner) & (above.c.conversation_id == conversation_id) & (above.c.id == path.c.parent_id),
-        )
-    )
-    # A message comes after the one it follows, so their numbers are in the order of the branch.
-    return (
-        select(messages)
-        .join(path, messages.c.id == path.c.id)
-        .where(of_conversation(owner, conversation_id))
-        .order_by(messages.c.position)
-    )
+# Branches are walked here, not in the database: how that does it depends on how long it believes a conversation to be,
+# and for a long one among many short ones PostgreSQL is wrong by seconds.
 
 
-def newest_leaf(owner: str, conversation_id: str, message_id: str) -> Select[Any]:
+async def branch(connection: AsyncConnection, owner: str, conversation_id: str, leaf_id: str | None) -> list[Row[Any]]:
+    """The rows from the first message to this one; none if it is unknown."""
+    beside = {row.id: row.parent_id for row in await _tree(connection, owner, conversation_id)}
+    path: list[str] = []
+    while leaf_id in beside:
+        path.append(leaf_id)
+        leaf_id = beside.pop(leaf_id)
+    wanted = select(messages).where(of_conversation(owner, conversation_id)).order_by(messages.c.position)
+    if beside:
+        wanted = wanted.where(messages.c.id.in_(path))
+    on_path = set(path)
+    # Another one may have come in between.
+    return [row for row in await connection.execute(wanted) if row.id in on_path]
+
+
+async def newest_leaf(connection: AsyncConnection, owner: str, conversation_id: str, message_id: str) -> str | None:
     """The id of the newest message among this one and those below it; thus of a leaf. Nothing if it is unknown."""
-    tree = (
-        select(messages.c.id, messages.c.position)
-        .where(of_conversation(owner, conversation_id), messages.c.id == message_id)
-        .cte("tree", recursive=True)
-    )
-    below = messages.alias("below")
-    tree = tree.union_all(
-        select(below.c.id, below.c.position).join(
-            tree,
-            (below.c.owner == owner) & (below.c.conversation_id == conversation_id) & (below.c.parent_id == tree.c.id),
-        )
-    )
-    return select(tree.c.id).order_by(tree.c.position.desc()).limit(1)
+    below: dict[str, None] = {}
+    for row in await _tree(connection, owner, conversation_id):
+        if row.id == message_id or row.parent_id in below:
+            below[row.id] = None
+    return next(reversed(below), None)
+
+
+async def _tree(connection: AsyncConnection, owner: str, conversation_id: str) -> Result[Any]:
+    """`id` and `parent_id` of all messages, each after the one that it follows."""
+    columns = (messages.c.id, messages.c.parent_id)
+    wanted = select(*columns).where(of_conversation(owner, conversation_id)).order_by(messages.c.position)
+    return await connection.execute(wanted)
 
 
 def children(owner: str, conversation_id: str, parent_ids: Collection[str | None]) -> "Select[Any, Any]":

@@ -83,13 +83,16 @@ class Database:
         Args:
             url: `sqlite:///path` (four slashes for a path from the root) or `postgresql://user:password@host/database`.
             connections: How many there are at most.
-            timeout_seconds: How long a statement may take on PostgreSQL, and how long one waits for a connection.
+            timeout_seconds: How long a statement may take on PostgreSQL, and how long one waits for a connection; the
+                whole of a transaction takes twice as long at most, and a moment for giving up.
 
         Raises:
             StoreSetupError: The URL is no such URL, or the driver is not installed.
         """
         self._url = _driver_url(url)
         self.dialect = self._url.get_backend_name()
+        # For a server that does not even refuse: as long for a connection as for the work.
+        self._seconds = 2 * timeout_seconds
         # One process's transactions would otherwise find SQLite locked by each other, and poll.
         self._turn = asyncio.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
         self._engine = create_async_engine(
@@ -107,6 +110,7 @@ class Database:
         if self.dialect == "sqlite":
             event.listen(self._engine.sync_engine, "connect", _set_up_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
+            event.listen(self._engine.sync_engine, "invalidate", _give_up_sqlite)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -151,7 +155,7 @@ class Database:
             ConversationsUnavailableError: There was no answer.
         """
         with _answers():
-            async with self._reader.begin() as connection:
+            async with asyncio.timeout(self._seconds), self._reader.begin() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
@@ -163,7 +167,7 @@ class Database:
             IntegrityError: A key is taken.
         """
         with _answers():
-            async with self._turn, self._engine.begin() as connection:
+            async with asyncio.timeout(self._seconds), self._turn, self._engine.begin() as connection:
                 yield connection
 
     async def _enter_wal(self) -> None:
@@ -279,6 +283,13 @@ def _begin_sqlite(connection: Connection) -> None:
     # One that reads first and writes then would be refused if another has written in between.
     reads = connection.get_execution_options().get(_READS, False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _give_up_sqlite(connection: Any, *_: object) -> None:  # noqa: ANN401  the driver's, adapted
+    # Whoever waited for a statement is gone. To be closed is not enough: as long as a statement is not read to its end
+    # the lock is kept, and nobody can write until that statement is collected as garbage.
+    with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+        connection.rollback()
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def _lines(document: ConversationDocument) -> Iterator[str]:
 def _fenced(text: str) -> Iterator[str]:
     if not text:
         return
-    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
+    longest = max(map(len, _BACKTICKS.findall(text)), default=0) if "`" in text else 0
     fence = "`" * max(3, longest + 1)
     yield f"\n{fence}markdown"
     yield text

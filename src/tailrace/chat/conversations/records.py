@@ -1,6 +1,6 @@
 """What stands in the tables, as those who ask get it."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -13,11 +13,8 @@ __all__ = [
     "ConversationSummary",
     "OpenTurn",
     "StoredMessage",
-    "TitleSource",
     "text_of",
 ]
-
-TitleSource: TypeAlias = Literal["auto", "user", "model"]
 
 
 class OpenTurn(msgspec.Struct, frozen=True, kw_only=True):

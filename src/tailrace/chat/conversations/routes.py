@@ -1,5 +1,6 @@
 """The routes of conversations. Every one asks whose request it is; what is another's is as if it were not there."""
 
+import asyncio
 from typing import Literal
 
 import msgspec
@@ -123,7 +124,8 @@ class ConversationRoutes:
         """
         form = _format(request)
         document = await self._settled(request, tree=form == "json")
-        body = as_json(document) if form == "json" else as_markdown(document).encode()
+        # It may be long; others do not wait for it.
+        body = await asyncio.to_thread(as_json if form == "json" else as_markdown, document)
         media_type = "application/json" if form == "json" else "text/markdown; charset=utf-8"
         headers = {**_HEADERS, "content-disposition": disposition(document.title, form)}
         return Response(body, 200, headers, media_type=media_type)

@@ -21,7 +21,7 @@ from tailrace.chat.conversations.bounds import Bounds
 from tailrace.chat.conversations.branches import branch, children, newest_leaf, of_conversation
 from tailrace.chat.conversations.contract import BegunTurn, NewTurn
 from tailrace.chat.conversations.database import Database
-from tailrace.chat.conversations.finishing import encoded_suggestions, finish_turn, take_turn
+from tailrace.chat.conversations.finishing import encoded_suggestions, finish_turn
 from tailrace.chat.conversations.listing import Listing
 from tailrace.chat.conversations.records import ConversationDocument, ConversationPage, ConversationSummary, OpenTurn
 from tailrace.chat.conversations.refusals import (
@@ -147,12 +147,15 @@ class Conversations:
         if reduced.status == "running":
             raise ValueError("the run has not ended")
         async with self._database.writing() as connection:
-            turn = await take_turn(connection, run_id, begun_until_ms=begun_until_ms)
-            if turn is None:
-                return False
-            limit_bytes, now_ms = self._bounds.parts_bytes, self._clock.time_ms()
-            await finish_turn(connection, turn, reduced, insert=self._insert, limit_bytes=limit_bytes, now_ms=now_ms)
-            return True
+            return await finish_turn(
+                connection,
+                run_id,
+                reduced,
+                begun_until_ms=begun_until_ms,
+                insert=self._insert,
+                limit_bytes=self._bounds.parts_bytes,
+                now_ms=self._clock.time_ms(),
+            )
 
     async def interrupt(self, run_id: str, *, begun_until_ms: int | None = None) -> bool:
         """Finish a turn whose run is not known any more.
@@ -259,9 +262,11 @@ class Conversations:
         """
         async with self._database.reading() as connection:
             row = await find_conversation(connection, owner, conversation_id)
-            every = select(messages).where(of_conversation(owner, conversation_id)).order_by(messages.c.position)
-            wanted = every if tree else branch(owner, conversation_id, row.head_id or "")
-            rows = list(await connection.execute(wanted))
+            if tree:
+                every = select(messages).where(of_conversation(owner, conversation_id)).order_by(messages.c.position)
+                rows = list(await connection.execute(every))
+            else:
+                rows = await branch(connection, owner, conversation_id, row.head_id)
             parent_ids = {message.parent_id for message in rows}
             siblings: dict[str | None, list[str]] = {}
             for child in await connection.execute(children(owner, conversation_id, parent_ids)):
@@ -287,7 +292,7 @@ class Conversations:
         with contextlib.suppress(ConversationNotFoundError):
             async with self._database.reading() as connection:
                 row = await find_conversation(connection, owner, thread)
-                return history_of(list(await connection.execute(branch(owner, thread, row.head_id or ""))))
+                return history_of(await branch(connection, owner, thread, row.head_id))
         return ()
 
     async def rename(
@@ -346,8 +351,7 @@ class Conversations:
             if title is not None and not (source == "model" and row.title_source == "user"):
                 values |= titled(_title(title, self._bounds.title_characters), source)
             if head_id is not None:
-                leaf = newest_leaf(owner, conversation_id, plain(head_id))
-                values["head_id"] = await connection.scalar(leaf)
+                values["head_id"] = await newest_leaf(connection, owner, conversation_id, plain(head_id))
                 if values["head_id"] is None:
                     raise ConversationNotFoundError("message")
             if values:

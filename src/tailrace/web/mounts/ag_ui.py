@@ -73,9 +73,7 @@ class AgUiSurface(Surface):
             RouteRow(
                 "/", "POST", self.run, "Run the agent, or read on in the run of that id", ("ag-ui",), body=RunAgentInput
             ),
-            RouteRow(
-                "/", "GET", self.read, "A run from its beginning, or a conversation", ("ag-ui",), query=_READING
-            ),
+            RouteRow("/", "GET", self.read, "A run from its beginning, or a conversation", ("ag-ui",), query=_READING),
             RouteRow("/{run_id}/cancel", "POST", self.cancel, "Ask a run to stop"),
         ]
 
