@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -132,6 +132,21 @@ class PostgresServer:
             yield
         finally:
             self.start()
+
+    async def freeze(self) -> Callable[[], None]:
+        """Let it and all its connections do nothing; sockets stay open. What is returned lets them go on."""
+        assert self._process is not None
+        found = await self.ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        frozen = [self._process.pid, *(row["pid"] for row in found)]
+
+        def signal_all(number: signal.Signals) -> None:
+            for pid in frozen:
+                # The connection that asked is gone by now.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+        signal_all(signal.SIGSTOP)
+        return lambda: signal_all(signal.SIGCONT)
 
     def _start_somewhere(self) -> None:
         for _ in range(_PORT_ATTEMPTS):

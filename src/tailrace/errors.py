@@ -64,10 +64,12 @@ class TailraceError(Exception):
     Attributes:
         code: Stable slug, safe on the wire.
         retryable: Whether the same call may succeed later.
+        public: Whether its text was written for whoever asked, and says nothing else.
     """
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    public: ClassVar[bool] = False
 
 
 class FrameInvalidError(TailraceError):

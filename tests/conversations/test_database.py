@@ -3,14 +3,16 @@
 import asyncio
 import itertools
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
+from tailrace.chat.conversations.contract import BegunTurn
 from tailrace.chat.conversations.refusals import ConversationsUnavailableError
 from tailrace.chat.conversations.store import Conversations
 from tailrace.chat.conversations.tables import METADATA, VERSION_TABLE
@@ -152,6 +154,63 @@ async def test_whoever_is_cancelled_leaves_the_store_usable(new_url: str) -> Non
         await ask(store, "Hello", "last")
         tree = (await store.get(ADA.owner, "c1", tree=True)).messages
         assert len(tree) % 2 == 0
+
+
+async def test_a_write_that_is_cancelled_at_any_statement_keeps_no_lock(
+    new_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailrace.chat.conversations.database._LOCK_SECONDS", 0.5)
+    loop = asyncio.get_running_loop()
+    # With their tracebacks, which hold on to what was going on.
+    cancelled: list[object] = []
+    async with Conversations(new_url) as store:
+        for statement in range(10):
+            task = asyncio.create_task(ask(store, "Hello", f"r{statement}", thread=f"c{statement}"))
+            count = itertools.count()
+
+            def cancel(
+                *_: object,
+                at: int = statement,
+                count: Iterator[int] = count,
+                task: "asyncio.Task[BegunTurn]" = task,
+            ) -> None:
+                if next(count) == at:
+                    # As soon as it waits for the thread, or the server.
+                    loop.call_soon(task.cancel)
+
+            event.listen(store.database.engine.sync_engine, "before_cursor_execute", cancel)
+            cancelled.extend(await asyncio.gather(task, return_exceptions=True))
+            event.remove(store.database.engine.sync_engine, "before_cursor_execute", cancel)
+            await ask(store, "Hello", f"after{statement}")
+    assert all(isinstance(each, asyncio.CancelledError) for each in cancelled)
+
+
+@pytest.mark.postgres
+async def test_a_server_that_says_nothing_is_waited_for_within_bounds(postgres: PostgresServer) -> None:
+    async with Conversations(await postgres.create_database(), connections=2, timeout_seconds=0.25) as store:
+        await talk(store, "Hello", "r1", "Hi")
+        thaw = await postgres.freeze()
+        try:
+            async with asyncio.timeout(20):
+                for attempt in (ask(store, "Two", "r2"), store.get(ADA.owner, "c1")):
+                    with pytest.raises(ConversationsUnavailableError):
+                        await attempt
+        finally:
+            thaw()
+
+        assert texts((await ask(store, "Two", "r3")).history) == ["Hello", "Hi"]
+
+
+@pytest.mark.postgres
+async def test_a_server_that_says_nothing_holds_up_no_shutdown(postgres: PostgresServer) -> None:
+    async with Conversations(await postgres.create_database()) as store:
+        await talk(store, "Hello", "r1", "Hi")
+        thaw = await postgres.freeze()
+        try:
+            async with asyncio.timeout(20):
+                await store.aclose()
+        finally:
+            thaw()
 
 
 @pytest.mark.postgres

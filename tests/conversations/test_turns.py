@@ -477,3 +477,14 @@ async def test_ids_of_the_greatest_size_fit(store: Conversations) -> None:
     await ask(store, "Hello", "r1", identity=user, thread=name, message_id=name, run_id="🧵" * 127)
 
     assert (await store.get(user.owner, name)).messages[0].id == name
+
+
+async def test_a_turn_may_begin_again_while_its_end_is_written_down(store: Conversations) -> None:
+    for n in range(20):
+        await ask(store, "Hello", f"r{n}", thread=f"c{n}")
+
+        begun, _ = await asyncio.gather(
+            ask(store, "Hello", f"r{n}", thread=f"c{n}"), store.finish(f"ada-r{n}", ended(status="failed"))
+        )
+
+        assert begun.text == "Hello"

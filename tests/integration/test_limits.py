@@ -14,7 +14,7 @@ import pytest
 
 from tailrace import Tailrace
 from tailrace.chat.identity.contract import LOCAL, Identity
-from tailrace.chat.limits.admission import Admission, Limits, Quotas, RateLimitedError, TooManyRunsError
+from tailrace.chat.limits.admission import Admission, Admissions, Quotas, RateLimitedError, TooManyRunsError
 from tailrace.chat.limits.redis import RedisPlaces
 from tailrace.chat.settings import load_settings
 from tests.integration.support.apps import chat_app
@@ -91,7 +91,7 @@ def both_ask(first: Admitting, second: Admitting, command: str) -> int:
 class Counted:
     """A source that has to be admitted, says a word, and waits or fails."""
 
-    def __init__(self, limits: Limits, gate: Gate | None = None, *, fails: bool = False) -> None:
+    def __init__(self, limits: Admissions, gate: Gate | None = None, *, fails: bool = False) -> None:
         self._limits = limits
         self._gate = gate
         self._fails = fails
@@ -117,7 +117,7 @@ def key(number: int) -> dict[str, str]:
 def test_a_client_is_refused_with_a_time_to_come_back_and_its_repeats_never_are(
     serve: Callable[..., AppServer],
 ) -> None:
-    server = serve(chat_app(Tailrace(), Counted(Limits(Quotas(user_runs_per_minute=2)))))
+    server = serve(chat_app(Tailrace(), Counted(Admissions(Quotas(user_runs_per_minute=2)))))
 
     replies = [fetch(server.port, "POST", "/chat", key(number)) for number in (1, 2, 3, 1, 2, 3)]
 
@@ -133,7 +133,7 @@ def test_a_run_under_way_keeps_others_out_until_it_has_ended_in_whatever_way(
     serve: Callable[..., AppServer], fails: bool
 ) -> None:
     gate = Gate()
-    server = serve(chat_app(Tailrace(), Counted(Limits(Quotas(user_live_runs=1)), gate, fails=fails)))
+    server = serve(chat_app(Tailrace(), Counted(Admissions(Quotas(user_live_runs=1)), gate, fails=fails)))
     with open_stream(server.port, "POST", "/chat", key(1)) as stream:
         stream.next_of("text.delta")
 
@@ -199,7 +199,7 @@ def test_the_places_of_a_process_that_is_killed_come_back(redis: RedisServer, st
 
 @pytest.mark.redis
 async def test_places_are_kept_while_their_process_lives_and_nothing_is_left_behind(redis: RedisServer) -> None:
-    limits = Limits(Quotas(user_live_runs=1), places=RedisPlaces(redis.url, timeout_seconds=5, lease_seconds=0.3))
+    limits = Admissions(Quotas(user_live_runs=1), places=RedisPlaces(redis.url, timeout_seconds=5, lease_seconds=0.3))
     admission = await limits.admit(USER, "first")
     (key,) = await asyncio.to_thread(redis.ask, "KEYS", "tr:limits:*")
     free_at = float(await asyncio.to_thread(redis.ask, "ZSCORE", key, "first"))
@@ -219,7 +219,7 @@ async def test_places_are_kept_while_their_process_lives_and_nothing_is_left_beh
 
 @pytest.mark.redis
 async def test_a_user_is_told_when_the_oldest_start_is_a_minute_ago(redis: RedisServer) -> None:
-    limits = Limits(Quotas(user_runs_per_minute=1), places=RedisPlaces(redis.url, timeout_seconds=5))
+    limits = Admissions(Quotas(user_runs_per_minute=1), places=RedisPlaces(redis.url, timeout_seconds=5))
     await limits.admit(USER, "first")
 
     await limits.admit(USER, "first")
@@ -235,7 +235,7 @@ async def test_a_user_is_told_when_the_oldest_start_is_a_minute_ago(redis: Redis
 async def test_a_redis_that_says_nothing_costs_a_second_and_nobody_a_run(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    limits = Limits.of(load_settings(store=redis.url, user_live_runs=1))
+    limits = Admissions.of(load_settings(store=redis.url, user_live_runs=1))
     await limits.admit(USER, "first")
 
     with redis.frozen():
@@ -252,7 +252,7 @@ async def test_a_redis_that_says_nothing_costs_a_second_and_nobody_a_run(
 @pytest.mark.redis
 async def test_in_a_cluster_each_tenant_is_counted_exactly(require_program: Callable[..., str], tmp_path: Path) -> None:
     with RedisNodes(require_program("redis-server", "valkey-server"), tmp_path / "nodes") as cluster:
-        limits = Limits(
+        limits = Admissions(
             Quotas(user_runs_per_minute=7, tenant_runs_per_minute=8, user_live_runs=9, tenant_live_runs=10),
             places=RedisPlaces(cluster.url, timeout_seconds=5),
         )

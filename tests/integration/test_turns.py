@@ -14,11 +14,12 @@ from starlette.applications import Starlette
 from tailrace import RunCompleted, Tailrace, TextDelta
 from tailrace.chat.agent.contract import ChatAgent, Question
 from tailrace.chat.app import create_app
+from tailrace.chat.conversations.contract import BegunTurn, NewTurn
 from tailrace.chat.conversations.settling import Settler
 from tailrace.chat.conversations.store import Conversations
 from tailrace.chat.identity.anonymous import Anonymous
 from tailrace.chat.identity.contract import owner_by
-from tailrace.chat.limits.admission import Limits, Quotas
+from tailrace.chat.limits.admission import Admissions, Quotas
 from tailrace.chat.routes import ChatTerms
 from tailrace.chat.turns import AgentLike, Records
 from tailrace.events import Event, RunFailed, ToolReady, ToolStarted
@@ -69,7 +70,7 @@ def make(tmp_path: Path) -> Make:
             agent,
             tail,
             records=Records(conversations, Settler(tail, conversations)),
-            limits=None if quotas is None else Limits(quotas),
+            limits=None if quotas is None else Admissions(quotas),
             terms=terms,
         )
 
@@ -120,6 +121,57 @@ async def test_a_turn_stands_in_its_conversation_with_the_text_of_its_log(make: 
         ("user", "hello", "completed"),
         ("assistant", "You said hello", "completed"),
     ]
+
+
+async def test_a_new_conversation_that_failed_at_once_is_begun_by_the_same_key(make: Make) -> None:
+    failures = [RuntimeError("not yet")]
+
+    def agent(text: str) -> list[str]:
+        if failures:
+            raise failures.pop()
+        return ["You said ", text]
+
+    async with client_of(make, agent) as chat:
+        key = {"idempotency-key": "0123456789-0123456789"}
+        answers = [await chat.ask("POST", "/chat", {"message": "hello"}, **key) for _ in range(3)]
+        _, listed = await chat.ask("GET", "/conversations")
+
+    assert [status for status, _ in answers] == [500, 200, 200]
+    assert answers[1] == answers[2]
+    assert len(msgspec.json.decode(listed)["conversations"]) == 1
+
+
+async def test_a_turn_that_is_stopped_while_it_is_written_down_is_finished(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, finish = Conversations.begin, Conversations.finish
+    written, finished = asyncio.Event(), asyncio.Event()
+
+    async def beginning(self: Conversations, turn: NewTurn) -> BegunTurn:
+        begun = await begin(self, turn)
+        written.set()
+        await asyncio.Event().wait()
+        return begun
+
+    async def finishing(self: Conversations, *told: Any, **more: Any) -> bool:  # noqa: ANN401  those of `finish`
+        done = await finish(self, *told, **more)
+        finished.set()
+        return done
+
+    monkeypatch.setattr(Conversations, "begin", beginning)
+    monkeypatch.setattr(Conversations, "finish", finishing)
+    async with client_of(make, Agent()) as chat:
+        saying = asyncio.create_task(chat.say(message="hello", conversation_id="c1"))
+        await written.wait()
+        _, listed = await chat.ask("GET", "/runs?thread=c1")
+        (run,) = msgspec.json.decode(listed)["runs"]
+        await chat.ask("POST", f"/runs/{run['run_id']}/cancel")
+        await saying
+        # Nobody has to look at it for that.
+        await asyncio.wait_for(finished.wait(), 10)
+        stored = await chat.conversation("c1")
+
+    assert stored["messages"][1]["status"] == "cancelled"
 
 
 async def test_the_agent_is_told_what_was_said_before(make: Make) -> None:
@@ -416,6 +468,31 @@ async def test_a_start_waits_for_a_source_that_asks_others_before_it_refuses() -
             refused = (response.status, response.headers["retry-after"], await response.read())
 
     assert late[0] == 200
-    assert b"run.failed" in late[1]
+    assert b'"code":"not_now","message":"Not now."' in late[1]
     assert refused[:2] == (429, "7")
     assert msgspec.json.decode(refused[2])["error"]["code"] == "not_now"
+
+
+@pytest.mark.parametrize(("method", "url", "code"), [("GET", "/nowhere", 404), ("DELETE", "/chat", 405)])
+async def test_what_the_framework_refuses_has_the_shape_of_all_refusals(
+    make: Make, method: str, url: str, code: int
+) -> None:
+    async with client_of(make, Agent()) as chat:
+        status, content = await chat.ask(method, url)
+
+    error = msgspec.json.decode(content)["error"]
+    assert (status, error["status"]) == (code, code)
+    assert error["code"] in {"not_found", "method_not_allowed"}
+
+
+async def test_a_message_is_bounded_in_whatever_protocol_it_comes(make: Make) -> None:
+    agent = Agent()
+    async with client_of(make, agent, terms=ChatTerms(message_characters=10)) as chat:
+        answers = [
+            await chat.ask("POST", "/chat", {"message": "x" * 11}),
+            await chat.ask("POST", "/api/chat", chat_body(said("u1", "x" * 11))),
+            await chat.ask("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 11}]}),
+        ]
+
+    assert [status for status, _ in answers] == [422, 422, 422]
+    assert agent.asked == []

@@ -6,20 +6,27 @@ Built on public names only, as an application of a user would be.
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
+from typing import cast
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 from tailrace import Tailrace
 from tailrace.chat.agent.contract import ChatAgent
 from tailrace.chat.conversations.routes import ConversationRoutes
-from tailrace.chat.limits.admission import Limits
+from tailrace.chat.limits.admission import Admissions
 from tailrace.chat.pages import Page
 from tailrace.chat.routes import ChatRoutes, ChatTerms
 from tailrace.chat.turns import AgentLike, CustomAgent, Records, Turns
 from tailrace.web.install import add_routes
+from tailrace.wire.dialects import native
 
 __all__ = ["create_app"]
+
+_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def create_app(  # noqa: PLR0913  the parts of a chat server
@@ -27,7 +34,7 @@ def create_app(  # noqa: PLR0913  the parts of a chat server
     tail: Tailrace,
     *,
     records: Records | None = None,
-    limits: Limits | None = None,
+    limits: Admissions | None = None,
     terms: ChatTerms | None = None,
     model: str | None = None,
     takes_tokens: bool = False,
@@ -68,6 +75,7 @@ def create_app(  # noqa: PLR0913  the parts of a chat server
     # Only described here; who asks is found out by the `owner` function of `tail`.
     described = [Depends(HTTPBearer(auto_error=False))] if takes_tokens else []
     app = FastAPI(title="tailrace", docs_url=None, redoc_url=None, dependencies=described, lifespan=lifespan)
+    app.add_exception_handler(HTTPException, _told)
     tail.install(app, "/runs")
     add_routes(app, chat.table(), "", tag="chat", dependencies=())
     if records is not None:
@@ -84,3 +92,11 @@ def create_app(  # noqa: PLR0913  the parts of a chat server
     for path in ("/", "/console"):
         app.add_route(path, console.show, include_in_schema=False)
     return app
+
+
+def _told(_: Request, error: Exception) -> Response:
+    """What the framework refuses by itself, such as an unknown path, in the shape of all other refusals."""
+    refused = cast("HTTPException", error)
+    code = _CODES.get(refused.status_code, "refused")
+    body = native.DIALECT.error(refused.status_code, code, str(refused.detail))
+    return Response(body, refused.status_code, refused.headers, media_type="application/json")

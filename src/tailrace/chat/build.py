@@ -15,7 +15,7 @@ from tailrace.chat.identity.anonymous import Anonymous
 from tailrace.chat.identity.contract import owner_by
 from tailrace.chat.identity.cors import add_cors
 from tailrace.chat.identity.tokens import Tokens
-from tailrace.chat.limits.admission import Limits
+from tailrace.chat.limits.admission import Admissions
 from tailrace.chat.routes import ChatTerms
 from tailrace.chat.settings import Settings
 from tailrace.chat.turns import AgentLike, Records
@@ -67,7 +67,7 @@ def build_app(settings: Settings, agent: AgentLike | None = None) -> FastAPI:
         answers,
         tail,
         records=Records(conversations, settler),
-        limits=Limits.of(
+        limits=Admissions.of(
             settings, spent=lambda tenant: conversations.spent_tokens(tenant, datetime.now(UTC).date().replace(day=1))
         ),
         terms=ChatTerms(

@@ -116,8 +116,9 @@ class ChatRoutes:
         """The source for a request of another protocol.
 
         Raises:
-            RefusedError: It is not admitted.
+            RefusedError: It is not admitted, or no message.
         """
+        self._check_length(asked.text)
         *before, last = asked.messages or [Message(role="user")]
         is_question = last.role == "user"
         ask = Ask(
@@ -170,17 +171,28 @@ class ChatRoutes:
             RequestInvalidError: They do not.
         """
         body = await read_json(request, ChatRequest, limit_bytes=self._terms.body_bytes)
-        longest = self._terms.message_characters
         if body.regenerate is not None:
-            if body.message or body.conversation_id is None or not body.regenerate:
-                raise RequestInvalidError("To regenerate takes a conversation_id, and no message.", status=422)
-        elif not body.message.strip() or len(body.message) > longest:
-            raise RequestInvalidError(f"A message has 1 to {longest} characters.", status=422)
+            if body.message or not body.conversation_id or not body.regenerate:
+                reason = "To regenerate takes the id of a message and of its conversation, and no message."
+                raise RequestInvalidError(reason, status=422)
+        elif not body.message.strip():
+            raise RequestInvalidError("There is no message.", status=422)
+        self._check_length(body.message)
         if "/" in (body.conversation_id or ""):
             raise RequestInvalidError("The id of a conversation has no slash in it.", status=422)
         if not all(map(_is_id, (body.conversation_id, body.branch_id, body.parent_id, body.regenerate))):
             raise RequestInvalidError(f"An id has at most {_ID_CHARACTERS} characters that can be seen.", status=422)
         return body
+
+    def _check_length(self, text: str) -> None:
+        """Refuse a message that is too long.
+
+        Raises:
+            RequestInvalidError: It is.
+        """
+        longest = self._terms.message_characters
+        if len(text) > longest:
+            raise RequestInvalidError(f"A message has at most {longest} characters.", status=422)
 
 
 def _is_id(text: str | None) -> bool:

@@ -20,7 +20,7 @@ from tailrace.chat.conversations.contract import NewTurn
 from tailrace.chat.conversations.settling import Settler
 from tailrace.chat.conversations.store import Conversations
 from tailrace.chat.identity.contract import Identity
-from tailrace.chat.limits.admission import Admission, Limits
+from tailrace.chat.limits.admission import Admission, Admissions
 from tailrace.events import TERMINALS, Event, RunCompleted, Suggestions, Terminal, TextDelta
 from tailrace.fold import Message
 
@@ -97,7 +97,7 @@ class Turns:
         *,
         model: str | None = None,
         records: Records | None = None,
-        limits: Limits | None = None,
+        limits: Admissions | None = None,
         suggests: bool = True,
     ) -> None:
         """Bring the parts together.
@@ -133,6 +133,7 @@ class Turns:
 
         Raises:
             RefusedError: It is not admitted.
+            CancelledError: The run was told to stop.
         """
         run_id = current_run().run_id
         admission = None if self._limits is None else await self._limits.admit(ask.identity)

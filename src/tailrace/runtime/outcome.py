@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from tailrace.adapters.failures import failure_of, is_providers
-from tailrace.errors import RunLimitError, SourceInvalidError
+from tailrace.errors import RunLimitError, SourceInvalidError, TailraceError
 from tailrace.events import RunCompleted, RunFailed, Terminal
 from tailrace.runtime.producer import Producer
 
@@ -40,6 +40,10 @@ def failed(error: BaseException, correlation_id: str) -> RunFailed:
         return failure("limit", correlation_id, details={"bound": error.bound, "limit": error.limit})
     if isinstance(error, Exception) and is_providers(error):
         return failure_of(error, correlation_id)
+    if isinstance(error, TailraceError) and error.public:
+        # Too late to be a status.
+        _logger.warning("a run was refused: %s (correlation id %s)", error.code, correlation_id)
+        return failure(error.code, correlation_id, message=str(error), retryable=error.retryable)
     _logger.error("a run failed (correlation id %s)", correlation_id, exc_info=error)
     # What a source yielded wrong is named by its type, which helps the developer and gives nothing away.
     message = str(error) if isinstance(error, SourceInvalidError) else None
@@ -47,13 +51,18 @@ def failed(error: BaseException, correlation_id: str) -> RunFailed:
 
 
 def failure(
-    code: str, correlation_id: str, *, message: str | None = None, details: dict[str, Any] | None = None
+    code: str,
+    correlation_id: str,
+    *,
+    message: str | None = None,
+    retryable: bool = False,
+    details: dict[str, Any] | None = None,
 ) -> RunFailed:
     """`run.failed` with the sentence that goes with `code`, unless there is a better one."""
     return RunFailed(
         code=code,
         message=message or _MESSAGES[code],
-        retryable=code in _RETRYABLE or None,
+        retryable=retryable or code in _RETRYABLE or None,
         correlation_id=correlation_id,
         details=details,
     )

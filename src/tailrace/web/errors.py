@@ -81,6 +81,7 @@ class RefusedError(TailraceError):
     """
 
     code: ClassVar[str] = "refused"
+    public: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -10,14 +10,14 @@ import sys
 import msgspec
 
 from tailrace.chat.identity.contract import Identity
-from tailrace.chat.limits.admission import Admission, Limits, Quotas
+from tailrace.chat.limits.admission import Admission, Admissions, Quotas
 from tailrace.chat.limits.redis import RedisPlaces
 from tailrace.web.errors import RefusedError
 
 _USER = Identity(tenant="acme", subject="ann")
 
 
-async def _admit(limits: Limits, run_id: str) -> Admission | None:
+async def _admit(limits: Admissions, run_id: str) -> Admission | None:
     try:
         return await limits.admit(_USER, run_id)
     except RefusedError:
@@ -30,7 +30,7 @@ def _say(count: int) -> None:
 
 
 async def _main(url: str, lease_seconds: float, quotas: Quotas) -> None:
-    limits = Limits(quotas, places=RedisPlaces(url, timeout_seconds=5, lease_seconds=lease_seconds))
+    limits = Admissions(quotas, places=RedisPlaces(url, timeout_seconds=5, lease_seconds=lease_seconds))
     held: list[Admission] = []
     number = 0
     while line := await asyncio.to_thread(sys.stdin.readline):

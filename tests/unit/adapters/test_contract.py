@@ -135,6 +135,19 @@ async def test_nobody_waits_for_a_count_that_does_not_come(
     assert content == [TextDelta("Hello"), STOPPED]
 
 
+async def test_what_a_slow_reader_takes_is_not_the_models_silence(
+    pass_time: Callable[[float], Callable[[], None]],
+) -> None:
+    stream = from_openai(ProviderScript(HELLO, turns, HELLO, turns, STOP))
+    content: list[events.Event] = []
+
+    async for event in stream:
+        content.append(event)
+        pass_time(100)()
+
+    assert content == [TextDelta("Hello"), TextDelta("Hello"), STOPPED]
+
+
 @pytest.mark.parametrize("bounds", [{"first_delta_seconds": 0.01}, {"idle_seconds": 0.01}])
 async def test_the_bounds_can_be_chosen(bounds: dict[str, Any]) -> None:
     async def answer() -> AsyncGenerator[object]:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, select
-from sqlalchemy.engine import Result, Row
+from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tailrace.chat.conversations.tables import messages
@@ -23,9 +23,9 @@ def of_conversation(owner: str, conversation_id: str) -> ColumnElement[bool]:
 
 async def branch(connection: AsyncConnection, owner: str, conversation_id: str, leaf_id: str | None) -> list[Row[Any]]:
     """The rows from the first message to this one; none if it is unknown."""
-    beside = {row.id: row.parent_id for row in await _tree(connection, owner, conversation_id)}
+    beside = dict(await _tree(connection, owner, conversation_id))
     path: list[str] = []
-    while leaf_id in beside:
+    while leaf_id is not None and leaf_id in beside:
         path.append(leaf_id)
         leaf_id = beside.pop(leaf_id)
     wanted = select(messages).where(of_conversation(owner, conversation_id)).order_by(messages.c.position)
@@ -39,17 +39,17 @@ async def branch(connection: AsyncConnection, owner: str, conversation_id: str, 
 async def newest_leaf(connection: AsyncConnection, owner: str, conversation_id: str, message_id: str) -> str | None:
     """The id of the newest message among this one and those below it; thus of a leaf. Nothing if it is unknown."""
     below: dict[str, None] = {}
-    for row in await _tree(connection, owner, conversation_id):
-        if row.id == message_id or row.parent_id in below:
-            below[row.id] = None
+    for each_id, parent_id in await _tree(connection, owner, conversation_id):
+        if each_id == message_id or parent_id in below:
+            below[each_id] = None
     return next(reversed(below), None)
 
 
-async def _tree(connection: AsyncConnection, owner: str, conversation_id: str) -> Result[Any]:
+async def _tree(connection: AsyncConnection, owner: str, conversation_id: str) -> list[tuple[str, str | None]]:
     """`id` and `parent_id` of all messages, each after the one that it follows."""
     columns = (messages.c.id, messages.c.parent_id)
     wanted = select(*columns).where(of_conversation(owner, conversation_id)).order_by(messages.c.position)
-    return await connection.execute(wanted)
+    return [(row.id, row.parent_id) for row in await connection.execute(wanted)]
 
 
 def children(owner: str, conversation_id: str, parent_ids: Collection[str | None]) -> "Select[Any, Any]":

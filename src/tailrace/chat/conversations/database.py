@@ -42,6 +42,7 @@ _OPTIONS = {"host": "host", "port": "port", "ssl": "ssl", "sslmode": "ssl"}
 
 _CONNECT_SECONDS = 5.0
 _LOCK_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
 #: Between two attempts to give an SQLite file its journal, which nobody is queued for.
 _RETRY_SECONDS = 0.05
 #: Large tables may need a while, and the other workers wait for the one that is at it.
@@ -145,7 +146,10 @@ class Database:
 
     async def aclose(self) -> None:
         """Close all connections; may be called more than once."""
-        await self._engine.dispose()
+        # A server that says nothing says no farewell either.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._engine.dispose()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncConnection]:

@@ -17,7 +17,7 @@ from tailrace.chat.conversations.wording import plain, searchable, whole
 from tailrace.events import Usage
 from tailrace.fold import Reduced
 
-__all__ = ["encoded_suggestions", "finish_turn"]
+__all__ = ["encoded_suggestions", "finish_turn", "take_turn"]
 
 _SUGGESTIONS = 8
 _SUGGESTION_CHARACTERS = 300
@@ -28,36 +28,34 @@ def encoded_suggestions(items: Sequence[str]) -> str:
     return encoded([whole(item)[:_SUGGESTION_CHARACTERS] for item in items[:_SUGGESTIONS]])
 
 
-async def finish_turn(
-    connection: AsyncConnection,
-    run_id: str,
-    reduced: Reduced,
-    *,
-    begun_until_ms: int | None,
-    insert: Any,  # noqa: ANN401  the dialect's, with `on_conflict_do_update`
-    limit_bytes: int,
-    now_ms: int,
-) -> bool:
-    """Take the open turn of a run, which is open no more, and write it down.
-
-    Returns:
-        False if there is none: another has it, or it has begun again since.
-    """
+async def take_turn(connection: AsyncConnection, run_id: str, *, begun_until_ms: int | None) -> Row[Any] | None:
+    """The open turn of a run, which is open no more; nothing if another has it, or it has begun again since."""
     wanted = turns.c.run_id == run_id
     if begun_until_ms is not None:
         wanted &= turns.c.begun_at_ms <= begun_until_ms
     found = await connection.execute(select(turns.c.owner, turns.c.conversation_id).where(wanted))
     if (place := found.one_or_none()) is None:
-        return False
-    # First the conversation, then what is in it, as all do: so no two wait for each other.
-    conversation = await lock_conversation(connection, place.owner, place.conversation_id)
-    turn = (await connection.execute(delete(turns).where(wanted).returning(turns))).one_or_none()
-    if turn is None:
-        return False
+        return None
+    # The conversation first, and then what is of it, as everybody does: so no two wait for each other.
+    await lock_conversation(connection, place.owner, place.conversation_id)
+    return (await connection.execute(delete(turns).where(wanted).returning(turns))).one_or_none()
+
+
+async def finish_turn(
+    connection: AsyncConnection,
+    turn: Row[Any],
+    reduced: Reduced,
+    *,
+    insert: Any,  # noqa: ANN401  the dialect's, with `on_conflict_do_update`
+    limit_bytes: int,
+    now_ms: int,
+) -> None:
+    """Write down a turn that was taken."""
     usage = usage_of(reduced, input_characters=turn.input_characters, model=turn.model)
-    if conversation is not None:
-        the_answer = of_conversation(turn.owner, turn.conversation_id) & (messages.c.run_id == turn.run_id)
-        before = (await connection.execute(select(messages.c.parts).where(the_answer))).scalar() or "[]"
+    the_answer = of_conversation(turn.owner, turn.conversation_id) & (messages.c.run_id == turn.run_id)
+    before = (await connection.execute(select(messages.c.parts).where(the_answer))).scalar()
+    # It is gone with its conversation; what it has used is paid for.
+    if before is not None:
         answer = _answer(reduced, usage, before=before, limit_bytes=limit_bytes)
         await connection.execute(update(messages).where(the_answer).values(**answer, finished_at_ms=now_ms))
         added_bytes = len(answer["parts"].encode()) - len(before.encode())
@@ -72,7 +70,6 @@ async def finish_turn(
         await connection.execute(
             added.on_conflict_do_update(index_elements=list(usage_daily.primary_key.columns), set_=sums)
         )
-    return True
 
 
 _COUNTS = ("requests", "input_tokens", "output_tokens")

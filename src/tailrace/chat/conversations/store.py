@@ -21,7 +21,7 @@ from tailrace.chat.conversations.bounds import Bounds
 from tailrace.chat.conversations.branches import branch, children, newest_leaf, of_conversation
 from tailrace.chat.conversations.contract import BegunTurn, NewTurn
 from tailrace.chat.conversations.database import Database
-from tailrace.chat.conversations.finishing import encoded_suggestions, finish_turn
+from tailrace.chat.conversations.finishing import encoded_suggestions, finish_turn, take_turn
 from tailrace.chat.conversations.listing import Listing
 from tailrace.chat.conversations.records import ConversationDocument, ConversationPage, ConversationSummary, OpenTurn
 from tailrace.chat.conversations.refusals import (
@@ -147,15 +147,12 @@ class Conversations:
         if reduced.status == "running":
             raise ValueError("the run has not ended")
         async with self._database.writing() as connection:
-            return await finish_turn(
-                connection,
-                run_id,
-                reduced,
-                begun_until_ms=begun_until_ms,
-                insert=self._insert,
-                limit_bytes=self._bounds.parts_bytes,
-                now_ms=self._clock.time_ms(),
-            )
+            turn = await take_turn(connection, run_id, begun_until_ms=begun_until_ms)
+            if turn is None:
+                return False
+            limit_bytes, now_ms = self._bounds.parts_bytes, self._clock.time_ms()
+            await finish_turn(connection, turn, reduced, insert=self._insert, limit_bytes=limit_bytes, now_ms=now_ms)
+            return True
 
     async def interrupt(self, run_id: str, *, begun_until_ms: int | None = None) -> bool:
         """Finish a turn whose run is not known any more.

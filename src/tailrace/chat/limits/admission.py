@@ -21,8 +21,8 @@ from tailrace.web.errors import RefusedError
 
 __all__ = [
     "Admission",
+    "Admissions",
     "BudgetExceededError",
-    "Limits",
     "Quotas",
     "RateLimitedError",
     "Spent",
@@ -49,12 +49,14 @@ class RateLimitedError(RefusedError):
     """Too many runs were started lately; free again in `retry_after_seconds`."""
 
     code: ClassVar[str] = "rate_limited"
+    retryable: ClassVar[bool] = True
 
 
 class TooManyRunsError(RefusedError):
     """Too many runs are under way."""
 
     code: ClassVar[str] = "too_many_runs"
+    retryable: ClassVar[bool] = True
 
 
 class BudgetExceededError(RefusedError):
@@ -85,7 +87,7 @@ class Admission:
         self._free()
 
 
-class Limits:
+class Admissions:
     """Admits runs. Processes that share a Redis count together, others each for itself."""
 
     def __init__(

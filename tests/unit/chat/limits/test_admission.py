@@ -8,8 +8,8 @@ import pytest
 
 from tailrace.chat.identity.contract import LOCAL, Identity
 from tailrace.chat.limits.admission import (
+    Admissions,
     BudgetExceededError,
-    Limits,
     Quotas,
     RateLimitedError,
     TooManyRunsError,
@@ -32,7 +32,7 @@ def clock() -> FakeClock:
 
 
 async def test_a_user_who_starts_too_much_is_told_when_to_come_again(clock: FakeClock) -> None:
-    limits = Limits(Quotas(user_runs_per_minute=2), clock=clock)
+    limits = Admissions(Quotas(user_runs_per_minute=2), clock=clock)
     await limits.admit(ANN, "1")
     clock.advance(15)
     await limits.admit(ANN, "2")
@@ -47,7 +47,7 @@ async def test_a_user_who_starts_too_much_is_told_when_to_come_again(clock: Fake
 
 
 async def test_what_one_tenant_has_started_does_not_count_for_another(clock: FakeClock) -> None:
-    limits = Limits(Quotas(tenant_runs_per_minute=2), clock=clock)
+    limits = Admissions(Quotas(tenant_runs_per_minute=2), clock=clock)
     await limits.admit(ANN, "1")
     await limits.admit(BOB, "2")
 
@@ -58,7 +58,7 @@ async def test_what_one_tenant_has_started_does_not_count_for_another(clock: Fak
 
 
 async def test_users_of_one_name_in_different_tenants_are_different(clock: FakeClock) -> None:
-    limits = Limits(Quotas(user_runs_per_minute=1, user_live_runs=1), clock=clock)
+    limits = Admissions(Quotas(user_runs_per_minute=1, user_live_runs=1), clock=clock)
 
     await limits.admit(ANN, "1")
     await limits.admit(EVE, "2")
@@ -66,7 +66,7 @@ async def test_users_of_one_name_in_different_tenants_are_different(clock: FakeC
 
 @pytest.mark.parametrize("quotas", [Quotas(user_live_runs=2), Quotas(tenant_live_runs=2)])
 async def test_a_run_that_ends_makes_room_for_another(quotas: Quotas) -> None:
-    limits = Limits(quotas)
+    limits = Admissions(quotas)
     first = await limits.admit(ANN, "1")
     await limits.admit(ANN, "2")
 
@@ -82,7 +82,7 @@ async def test_a_run_that_ends_makes_room_for_another(quotas: Quotas) -> None:
 
 
 async def test_a_refused_run_counts_for_nothing(clock: FakeClock) -> None:
-    limits = Limits(Quotas(user_runs_per_minute=3, user_live_runs=1), clock=clock)
+    limits = Admissions(Quotas(user_runs_per_minute=3, user_live_runs=1), clock=clock)
     first = await limits.admit(ANN, "1")
     for number in range(10):
         with pytest.raises(TooManyRunsError):
@@ -97,14 +97,14 @@ async def test_a_refused_run_counts_for_nothing(clock: FakeClock) -> None:
 
 
 async def test_without_quotas_everything_is_admitted() -> None:
-    limits = Limits(Quotas())
+    limits = Admissions(Quotas())
 
     for number in range(1_000):
         await limits.admit(LOCAL, str(number))
 
 
 async def test_the_retry_of_a_refusal_stands_in_the_answers_header(clock: FakeClock) -> None:
-    limits = Limits(Quotas(user_runs_per_minute=1), clock=clock)
+    limits = Admissions(Quotas(user_runs_per_minute=1), clock=clock)
     await limits.admit(ANN, "1")
     clock.advance(0.5)
 
@@ -140,7 +140,7 @@ class Meter:
 )
 async def test_a_tenant_without_tokens_is_refused_until_the_month_ends(now: datetime, seconds: int) -> None:
     clock = FakeClock(time_ms=round(now.timestamp() * 1000))
-    limits = Limits(Quotas(tenant_monthly_tokens=100), spent=Meter(100).spent, clock=clock)
+    limits = Admissions(Quotas(tenant_monthly_tokens=100), spent=Meter(100).spent, clock=clock)
 
     with pytest.raises(BudgetExceededError) as refused:
         await limits.admit(ANN, "1")
@@ -152,7 +152,7 @@ async def test_a_tenant_without_tokens_is_refused_until_the_month_ends(now: date
 
 async def test_tokens_are_counted_again_after_a_few_seconds(clock: FakeClock) -> None:
     meter = Meter(99)
-    limits = Limits(Quotas(tenant_monthly_tokens=100), spent=meter.spent, clock=clock)
+    limits = Admissions(Quotas(tenant_monthly_tokens=100), spent=meter.spent, clock=clock)
     for run_id in "123":
         await limits.admit(ANN, run_id)
     await limits.admit(EVE, "4")
@@ -167,7 +167,7 @@ async def test_tokens_are_counted_again_after_a_few_seconds(clock: FakeClock) ->
 
 async def test_a_run_without_budget_takes_no_place(clock: FakeClock) -> None:
     meter = Meter(100)
-    limits = Limits(Quotas(user_runs_per_minute=1, tenant_monthly_tokens=100), spent=meter.spent, clock=clock)
+    limits = Admissions(Quotas(user_runs_per_minute=1, tenant_monthly_tokens=100), spent=meter.spent, clock=clock)
     with pytest.raises(BudgetExceededError):
         await limits.admit(ANN, "1")
     meter.tokens = 0
@@ -179,7 +179,7 @@ async def test_a_run_without_budget_takes_no_place(clock: FakeClock) -> None:
 async def test_nobody_is_asked_for_tokens_where_there_is_no_budget() -> None:
     meter = Meter(100)
 
-    await Limits(Quotas(), spent=meter.spent).admit(ANN, "1")
+    await Admissions(Quotas(), spent=meter.spent).admit(ANN, "1")
 
     assert meter.asked == []
 
@@ -197,7 +197,7 @@ class LostPlaces(MemoryPlaces):
 async def test_where_nobody_can_count_runs_are_admitted_and_the_log_says_so_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    limits = Limits(Quotas(user_live_runs=1), places=LostPlaces(FakeClock()))
+    limits = Admissions(Quotas(user_live_runs=1), places=LostPlaces(FakeClock()))
 
     with caplog.at_level(logging.WARNING, "tailrace"):
         for run_id in "123":
@@ -210,11 +210,13 @@ async def test_where_nobody_can_count_runs_are_admitted_and_the_log_says_so_once
 
 async def test_it_is_asked_from_inside_a_run() -> None:
     with pytest.raises(NoRunError):
-        await Limits(Quotas()).admit(ANN)
+        await Admissions(Quotas()).admit(ANN)
 
 
 async def test_the_quotas_are_those_of_the_settings() -> None:
-    limits = Limits.of(Settings(user_live_runs=1, tenant_live_runs=0, user_runs_per_minute=0, tenant_runs_per_minute=0))
+    limits = Admissions.of(
+        Settings(user_live_runs=1, tenant_live_runs=0, user_runs_per_minute=0, tenant_runs_per_minute=0)
+    )
     await limits.admit(LOCAL, "1")
 
     with pytest.raises(TooManyRunsError):
