@@ -78,7 +78,7 @@ def make(tmp_path: Path) -> Make:
 
 
 @asynccontextmanager
-async def client_of(make: Make, *parts: object, **more: object) -> AsyncIterator["Chat"]:
+async def client_of(make: Make, *parts: object, **more: object) -> AsyncGenerator["Chat"]:
     # It reads its page from a file, which an event loop does not wait for.
     app = await asyncio.to_thread(make, *parts, **more)
     async with AsgiClient(app) as client:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -45,25 +45,25 @@ def described(path: str, body: Any = None, query: Mapping[str, str] | None = Non
 
 
 def _parameter(name: str, place: str, about: str) -> dict[str, Any]:
-    described = {"description": about} if about else {}
-    return {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}, **described}
+    told = {"description": about} if about else {}
+    return {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}, **told}
 
 
 def _inlined(shape: Any) -> dict[str, Any]:  # noqa: ANN401  whatever msgspec takes
     """The shape's schema without references, which would have to be kept elsewhere in the document."""
     (schema,), parts = msgspec.json.schema_components([shape])
-    resolved = _resolved(schema, parts, ())
-    return dict(resolved)
+    return dict(_resolved(schema, parts, ()))
 
 
 def _resolved(schema: Any, parts: Mapping[str, Any], open_names: Iterable[str]) -> Any:  # noqa: ANN401  a JSON value
     if isinstance(schema, list):
-        return [_resolved(item, parts, open_names) for item in schema]
+        return [_resolved(item, parts, open_names) for item in cast("list[object]", schema)]
     if not isinstance(schema, dict):
         return schema
-    reference = schema.get("$ref")
+    told = cast("dict[str, object]", schema)
+    reference = told.get("$ref")
     if isinstance(reference, str):
         name = reference.rpartition("/")[2]
         # A shape that holds itself has no end; below its first level anything goes.
         return {} if name in open_names else _resolved(parts[name], parts, (*open_names, name))
-    return {name: _resolved(item, parts, open_names) for name, item in schema.items() if name != "discriminator"}
+    return {name: _resolved(item, parts, open_names) for name, item in told.items() if name != "discriminator"}
