@@ -2,7 +2,7 @@
 PYTHON ?= python3.13 python3.12 python3.11 python3
 PORT ?= 8000
 # More than there are cores: most tests wait for something most of the time.
-JOBS ?= 4
+JOBS ?= 3
 CHAOS_ROUNDS ?= 10
 SOAK_SECONDS ?= 600
 BENCH ?= durable

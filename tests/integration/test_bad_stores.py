@@ -501,4 +501,5 @@ def test_what_was_acknowledged_before_the_disk_was_full_is_there_after_a_crash(p
         # Not its events, which would come to an end only when the producer has been silent for the lease.
         found = fetch(server.port, "GET", run.head["location"].removesuffix("/events")).json()
 
-    assert found["seq"] == int(shown)
+    # The disk has room again before the server ends, so what waited for it may be there as well.
+    assert found["seq"] >= int(shown)
