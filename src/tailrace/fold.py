@@ -13,6 +13,7 @@ from tailrace.events import Entry, Event
 
 __all__ = [
     "MERGED_CHARACTERS",
+    "TOKEN_COUNTS",
     "Failure",
     "Message",
     "Part",
@@ -25,10 +26,20 @@ __all__ = [
     "merge",
     "reduce",
     "snapshot",
+    "sum_of",
 ]
 
 #: A merged delta stops growing here, so that even at four bytes a character its frame stays far below 1 MiB.
 MERGED_CHARACTERS = 64 * 1024
+
+#: The fields of a `usage` that count tokens.
+TOKEN_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cached_input_tokens",
+    "cache_write_input_tokens",
+)
 
 RunStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled", "interrupted", "paused"]
 
@@ -75,6 +86,17 @@ def _join(group: list[Entry]) -> Entry:
     last = group[-1]
     delta = "".join(entry.event.delta for entry in group if isinstance(entry.event, events.DELTAS))
     return Entry(last.seq, last.at_ms, msgspec.structs.replace(last.event, delta=delta), first=group[0].since)
+
+
+def sum_of(counts: Iterable[events.Usage]) -> dict[str, int]:
+    """The tokens of all of them together, by `TOKEN_COUNTS`; what nobody counted is not there."""
+    sums: dict[str, int] = {}
+    for usage in counts:
+        for name in TOKEN_COUNTS:
+            count: int | None = getattr(usage, name)
+            if count is not None:
+                sums[name] = sums.get(name, 0) + count
+    return sums
 
 
 class _Reduced(msgspec.Struct, kw_only=True, omit_defaults=True):

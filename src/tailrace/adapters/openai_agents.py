@@ -13,6 +13,7 @@ from tailrace.adapters.contract import FIRST_DELTA_SECONDS, IDLE_SECONDS, Provid
 from tailrace.adapters.fields import field, items_in, returned, text_in
 from tailrace.adapters.responses import ResponseTurn
 from tailrace.events import Event, Interrupt, RunCompleted, RunPaused, Status, Terminal, ToolOutput, Usage
+from tailrace.fold import sum_of
 
 __all__ = ["RunnerTurn", "from_openai_agents", "runner_stream"]
 
@@ -173,8 +174,7 @@ class RunnerTurn(Turn):
         if usage is None or not (usage.input_tokens or usage.output_tokens):
             return
         if (before := self._usages.get(usage.model)) is not None:
-            sums = {name: (getattr(before, name) or 0) + (getattr(usage, name) or 0) for name in _COUNTS}
-            usage = msgspec.structs.replace(usage, **sums)
+            usage = msgspec.structs.replace(usage, **(dict.fromkeys(_COUNTS, 0) | sum_of([before, usage])))
         self._usages[usage.model] = usage
 
     _EVENTS: ClassVar[dict[str, Callable[["RunnerTurn", object], Iterator[Event]]]] = {

@@ -17,11 +17,11 @@ from tailrace.adapters.pydantic_ai import AgentTurn
 from tailrace.adapters.responses import ResponseTurn
 from tailrace.errors import SourceInvalidError
 from tailrace.events import Event, RunCompleted, Usage
+from tailrace.fold import sum_of
 
 __all__ = ["READERS", "Completions", "Reader", "is_framework_run", "provider_stream"]
 
 _EXPECTED_CHUNK = "a chunk of a model's answer"
-_COUNTS = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_input_tokens", "cache_write_input_tokens")
 
 
 class Reader(NamedTuple):
@@ -161,11 +161,7 @@ class Completions:
         """The count of the whole run, by provider and model, of which an answer knows its own."""
         model = usage.provider, usage.model
         if (before := self._spent.get(model)) is not None:
-            sums = {name: _sum(getattr(before, name), getattr(usage, name)) for name in _COUNTS}
+            sums = sum_of([before, usage])
             usage = msgspec.structs.replace(usage, estimated=usage.estimated or before.estimated, **sums)
         self._total[model] = usage
         return usage
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else one + other

@@ -8,10 +8,9 @@ import msgspec
 
 from tailrace import events
 from tailrace.errors import EventInvalidError
-from tailrace.fold import Message, Part, Reduced, TextPart, ToolPart
+from tailrace.fold import Message, Part, Reduced, TextPart, ToolPart, sum_of
 from tailrace.wire.calls import UNNAMED_TOOL
 from tailrace.wire.failures import failure_in
-from tailrace.wire.usage import sum_of
 from tailrace.wire.values import Json, fields_of, given
 
 __all__ = ["answer_of", "data_of", "events_of", "interrupt_fields", "message_of", "source_part", "usage_of"]

@@ -9,7 +9,8 @@ import msgspec
 
 from tailrace import events
 from tailrace.events import Entry, Event, Terminal, ToolEvent
-from tailrace.wire.usage import TOKEN_COUNTS, Tally, sum_of
+from tailrace.fold import TOKEN_COUNTS, sum_of
+from tailrace.wire.usage import Tally
 from tailrace.wire.values import arguments_of
 
 __all__ = ["Call", "Turn", "error_body", "extension", "model_name", "refusal"]

@@ -1,7 +1,8 @@
 """What a run has used: cumulative per model, summed over models."""
 
 from tailrace.events import Usage
-from tailrace.wire.usage import Tally, sum_of
+from tailrace.fold import sum_of
+from tailrace.wire.usage import Tally
 
 
 def test_of_each_model_the_newest_count_holds() -> None:
