@@ -79,12 +79,52 @@ async def test_a_run_that_begins_in_the_thread_is_joined(client: tuple[AsgiClien
     assert of_run(seen, elsewhere) == []
 
 
+async def test_several_threads_are_on_one_feed(client: tuple[AsgiClient, Tailrace]) -> None:
+    http, tail = client
+    gate = asyncio.Event()
+    running = await tail.start(counted(2, gate), owner="alice", thread="t")
+    elsewhere = await tail.start(counted(2), owner="alice", thread="other")
+    decoder = Decoder()
+    seen: list[ServerSentEvent] = []
+    begun: Run | None = None
+
+    query = "/runs/feed?thread=t&thread=u&thread=t"
+    async with asyncio.timeout(10), http.stream("GET", query, headers=ALICE) as response:
+        async for chunk in response:
+            seen += decoder.feed(chunk)
+            if begun is None:
+                begun = await tail.start(counted(3), owner="alice", thread="u")
+                gate.set()
+            if [event.event for event in seen].count("run.completed") == 2:
+                break
+
+    assert begun is not None
+    assert of_run(seen, running) == list(range(1, 5))
+    assert of_run(seen, begun) == list(range(1, 6))
+    assert of_run(seen, elsewhere) == []
+
+
+@pytest.mark.parametrize(("merge", "is_whole"), [("", False), ("&merge=0", True)])
+async def test_a_reader_far_behind_may_forbid_merging(
+    client: tuple[AsgiClient, Tailrace], merge: str, is_whole: bool
+) -> None:
+    http, tail = client
+    run = await tail.start(counted(600), owner="alice")
+    await run.result()
+
+    events = await read_all(http, f"runs={run.id}{merge}")
+
+    assert (of_run(events, run) == list(range(1, 603))) is is_whole
+    assert of_run(events, run)[-1] == 602
+
+
 @pytest.mark.parametrize(
     ("query", "user", "status"),
     [
         ("", "alice", 400),
         ("runs=a:b:c", "alice", 400),
         ("runs=" + ",".join(f"run{number}" for number in range(33)), "alice", 400),
+        ("&".join(f"thread=t{number}" for number in range(33)), "alice", 400),
         ("runs=unknown", "alice", 404),
         ("runs={run}", "bob", 404),
         ("runs={run}", None, 404),

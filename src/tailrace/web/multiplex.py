@@ -1,12 +1,12 @@
 """Several runs on one stream, so that a browser with many tabs needs one connection: `GET /feed`.
 
-The ids name their run, so each event says where it belongs. With a thread, runs that begin there later are joined as
+The ids name their run, so each event says where it belongs. With threads, runs that begin there later are joined as
 they begin, which is how an idle tab learns of them.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from tailrace.errors import RunNotFoundError, StoreError
@@ -17,10 +17,12 @@ from tailrace.runtime.topics import thread_topic
 from tailrace.wire.dialects import native
 from tailrace.wire.dialects.contract import Encoder
 
-__all__ = ["FEED_RUNS", "RunsEncoder", "RunsFeed", "Tagged"]
+__all__ = ["FEED_RUNS", "FEED_THREADS", "RunsEncoder", "RunsFeed", "Tagged"]
 
 #: How many runs one stream may carry at a time.
 FEED_RUNS = 32
+#: How many threads one stream may listen to.
+FEED_THREADS = 32
 
 
 class Tagged(NamedTuple):
@@ -56,31 +58,33 @@ class RunsFeed:
         was_reset: Never; a cursor that is ahead of its run begins that run again.
     """
 
-    def __init__(self, runs: Runs, cursors: Mapping[str, int], *, owner: str, thread: str | None) -> None:
+    def __init__(
+        self, runs: Runs, cursors: Mapping[str, int], *, owner: str, threads: Collection[str] = (), merging: bool = True
+    ) -> None:
         """Join the runs, each after its cursor; they were authorized."""
         self.ended = False
         self.was_reset = False
         self._runs = runs
         self._owner = owner
-        self._thread = thread
+        self._threads = threads
+        self._merging = merging
         self._followers: dict[str, Follower] = {
-            run_id: runs.follower(run_id, after, merging=True) for run_id, after in cursors.items()
+            run_id: runs.follower(run_id, after, merging=merging) for run_id, after in cursors.items()
         }
         self._begun: list[str] = []
         self._news = asyncio.Event()
-        topic = None if thread is None else thread_topic(owner, thread)
-        self._stop_listening = None if topic is None else runs.store.listen(topic, self._heard)
+        self._stop_listening = [runs.store.listen(thread_topic(owner, thread), self._heard) for thread in threads]
 
     def close(self) -> None:
         """Leave all runs."""
-        if self._stop_listening is not None:
-            self._stop_listening()
+        for stop_listening in self._stop_listening:
+            stop_listening()
         for follower in self._followers.values():
             follower.close()
         self._followers.clear()
 
     async def place(self) -> None:
-        """Find the places to read from, and the runs of the thread that are running already.
+        """Find the places to read from, and the runs of the threads that are running already.
 
         Raises:
             RunNotFoundError: One of the runs is gone.
@@ -88,8 +92,8 @@ class RunsFeed:
         """
         for follower in self._followers.values():
             await follower.place()
-        if self._thread is not None:
-            active = await self._runs.active(owner=self._owner, thread=self._thread)
+        for thread in self._threads:
+            active = await self._runs.active(owner=self._owner, thread=thread)
             self._begun.extend(info.id for info in active)
 
     async def read(self, limit: int = 1_024) -> list[Tagged]:
@@ -104,7 +108,7 @@ class RunsFeed:
                     continue
             follower.close()
             del self._followers[run_id]
-        self.ended = not self._followers and self._thread is None
+        self.ended = not self._followers and not self._threads
         return ready
 
     async def wait(self) -> None:
@@ -126,7 +130,7 @@ class RunsFeed:
         await self._news.wait()
 
     def _heard(self, run_id: str) -> None:
-        """A run has begun in the thread."""
+        """A run has begun in one of the threads."""
         if len(self._begun) < FEED_RUNS:
             self._begun.append(run_id)
         self._news.set()
@@ -138,4 +142,4 @@ class RunsFeed:
                 continue
             with contextlib.suppress(StoreError):
                 await self._runs.authorize(run_id, self._owner)
-                self._followers[run_id] = self._runs.follower(run_id, merging=True)
+                self._followers[run_id] = self._runs.follower(run_id, merging=self._merging)

@@ -7,11 +7,11 @@ from starlette.types import Receive, Scope, Send
 
 from tailrace.errors import CursorInvalidError, RunNotFoundError, StoreUnavailableError, TailraceError
 from tailrace.runtime.run import RunInfo
-from tailrace.web.errors import error_response
+from tailrace.web.errors import RequestInvalidError, error_response
 from tailrace.web.headers import RawHeaders, read_cursor, stream_headers
 from tailrace.web.install import RouteRow
 from tailrace.web.log import LogQuery, LogResponse, RunLog
-from tailrace.web.multiplex import FEED_RUNS, RunsEncoder, RunsFeed
+from tailrace.web.multiplex import FEED_RUNS, FEED_THREADS, RunsEncoder, RunsFeed
 from tailrace.web.owners import expires_at
 from tailrace.web.reader import ReaderResponse, RunReader
 from tailrace.web.service import RunService
@@ -29,11 +29,16 @@ _RETRY_MS = 3_000
 
 #: What routes take in their query.
 _IN_THREAD = {"thread": "The thread"}
-_RUNS = {"runs": "Runs, each with the number to begin after: `a:12,b`", "thread": "And those that begin in this thread"}
+_NO_MERGE = "0: never several deltas in one event"
+_RUNS = {
+    "runs": "Runs, each with the number to begin after: `a:12,b`",
+    "thread": "And those that run or begin in this thread; may be given several times",
+    "merge": _NO_MERGE,
+}
 _EVENTS = {
     "after": "Only what follows this number, as the `Last-Event-ID` header says it",
     "dialect": "How it is written; by default `native`",
-    "merge": "0: never several deltas in one event",
+    "merge": _NO_MERGE,
     TICKET_PARAMETER: "Instead of an `Authorization` header",
 }
 _LOG = {
@@ -73,17 +78,17 @@ class RunRoutes:
         return _json({"runs": [self._described(request, info) for info in active]})
 
     async def feed(self, request: Request) -> Response:
-        """`GET /feed?runs=a:12,b&thread=`: runs from their cursors on, and those that begin in the thread.
+        """`GET /feed?runs=a:12,b&thread=t&thread=u`: runs from their cursors on, and those that begin in the threads.
 
-        Only for callers with an identity. Frames are native, with ids `<run_id>:<seq>`.
+        Only for callers with an identity. Frames are native, with ids `<run_id>:<seq>`, unmerged with `?merge=0`.
         """
         try:
             owner = await self._identity(request)
-            thread = request.query_params.get("thread")
-            cursors = _cursors(request.query_params.get("runs", ""), needed=thread is None)
+            threads = _threads(request.query_params.getlist("thread"))
+            cursors = _cursors(request.query_params.get("runs", ""), needed=not threads)
             for run_id, after in cursors.items():
                 await self._tail.authorize(run_id, owner, after=after)
-            feed = RunsFeed(self._tail, cursors, owner=owner, thread=thread)
+            feed = RunsFeed(self._tail, cursors, owner=owner, threads=threads, merging=_merges(request))
             return await _FeedResponse(self._tail, feed).opened()
         except StoreUnavailableError:
             return _come_back()
@@ -109,11 +114,12 @@ class RunRoutes:
             cursor = _cursor_in(request.path_params["run_id"], request)
             run_id = await self._readable(request, after=cursor.seq)
             options = {name: value for name, value in request.query_params.items() if name in dialect.options}
-            merging = request.query_params.get("merge") != "0"
             if request.method == "HEAD":
                 return Response(None, 200, dict(_decoded(stream_headers(dialect.headers))))
             return await ReaderResponse.opened(
-                RunReader(self._tail, request, run_id, cursor, dialect=dialect, options=options, merging=merging)
+                RunReader(
+                    self._tail, request, run_id, cursor, dialect=dialect, options=options, merging=_merges(request)
+                )
             )
         except StoreUnavailableError as error:
             return _come_back() if dialect.resumes else error_response(error, dialect)
@@ -234,6 +240,22 @@ def _cursors(text: str, *, needed: bool) -> dict[str, int]:
             raise CursorInvalidError(item)
         cursors[cursor.run_id] = cursor.seq
     return cursors
+
+
+def _threads(names: list[str]) -> list[str]:
+    """The threads to listen to, each once.
+
+    Raises:
+        RequestInvalidError: They are too many.
+    """
+    threads = list(dict.fromkeys(name for name in names if name))
+    if len(threads) > FEED_THREADS:
+        raise RequestInvalidError(f"a feed listens to at most {FEED_THREADS} threads")
+    return threads
+
+
+def _merges(request: Request) -> bool:
+    return request.query_params.get("merge") != "0"
 
 
 def _cursor_in(run_id: str, request: Request) -> Cursor:
