@@ -83,3 +83,15 @@ def test_adapters_read_what_bare_loops_read(tmp_path: Path) -> None:
     assert {one["tokens"] for one in figures.values()} == {50, 10}
     assert all(one["cpu_us"] > 0 for one in figures.values())
     assert all(way in printed for way in ways)
+
+
+@pytest.mark.timeout(150)
+def test_decoders_give_the_events_there_are(tmp_path: Path) -> None:
+    printed, result = ran("parsers", tmp_path / "parsers.json", "--share", "0.01", "--repeats", "1")
+
+    works = {one["work"] for one in result["passes"]}
+    ways = {one["way"] for one in result["passes"]}
+    assert ways == {"tailrace", "httpx-sse", "httpx2", "openai", "anthropic"}
+    assert len(result["passes"]) == len(works) * len(ways)
+    assert result["ratios"].keys() == works
+    assert all(work in printed for work in works)

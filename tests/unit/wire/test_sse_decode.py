@@ -145,6 +145,15 @@ def test_every_byte_acts_as_soon_as_it_can(stream: bytes) -> None:
         assert reading == read_as_specified(stream[: end + 1])
 
 
+@given(st.lists(st.lists(line | simple_block, min_size=1, max_size=3).map(b"".join), max_size=6))
+@example([b"data: a\n", b": hb\nid: 5\ndata: b\n", b"id: 6\ndata: c\n"])
+@example([b"data: a\n", b"id: 5\n", b"data: b\n"])
+def test_chunks_of_whole_blocks_read_as_specified(blocks: list[bytes]) -> None:
+    chunks = [block + b"\n" for block in blocks]
+
+    assert read(*chunks) == read_as_specified(b"".join(chunks))
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_at_all_read_as_specified(stream: bytes) -> None:
     assert read(stream) == read(*pieces(stream, 1)) == read_as_specified(stream)
@@ -237,6 +246,16 @@ def test_beyond_the_bound_every_call_raises() -> None:
     for chunk in (b"", b"\n\n", b"data: a\n\n"):
         with pytest.raises(FrameTooLargeError):
             decoder.feed(chunk)
+
+
+def test_the_bound_holds_after_events_that_came_one_by_one() -> None:
+    decoder = Decoder(max_event_bytes=20)
+    read_before = [decoder.feed(b"data: a\n\n") for _ in range(3)]
+
+    with pytest.raises(FrameTooLargeError):
+        decoder.feed(b"data: 345678901234567\n\n")
+
+    assert [len(events) for events in read_before] == [1, 1, 1]
 
 
 def test_events_that_were_not_returned_are_not_counted_as_seen() -> None:
