@@ -9,15 +9,17 @@ BENCH ?= durable
 
 BIN = .venv/bin
 CLIENTS = tests/interop/node_modules
+JS = js/client
+JS_SOURCES = $(shell find $(JS)/src -name '*.ts*' 2>/dev/null) $(JS)/tsdown.config.ts $(JS)/package.json
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install run test chaos soak bench check fix
+.PHONY: help install run test chaos soak bench check fix sizes schema
 .NOTPARALLEL:
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-install: .venv/stamp-dev $(CLIENTS)/.stamp ## make .venv with everything needed to work here
+install: .venv/stamp-dev $(CLIENTS)/.stamp $(JS)/dist/.stamp ## make .venv with everything needed to work here
 
 run: .venv/stamp-run ## serve the chat page on http://127.0.0.1:8000 (another port: make run PORT=9000)
 	@$(BIN)/tailrace serve --host 127.0.0.1 --port $(PORT)
@@ -34,16 +36,24 @@ soak: .venv/stamp-dev ## load servers for ten minutes and see that nothing grows
 bench: .venv/stamp-dev ## measure runs through Redis beside a naive way (what adapters cost: make bench BENCH=adapters)
 	$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
-check: .venv/stamp-dev ## check format, lint, layers and types
+sizes: $(JS)/node_modules/.stamp ## what the npm package costs a page, beside its budgets
+	cd $(JS) && npm run --silent sizes
+
+schema: .venv/stamp-dev ## write what is generated from the events: their JSON Schema and TypeScript
+	$(BIN)/python -m tools.event_schema
+
+check: .venv/stamp-dev $(JS)/node_modules/.stamp ## check format, lint, layers and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	@! command -v npm >/dev/null || (cd $(JS) && npm run --silent check)
 
-fix: .venv/stamp-dev ## repair what a tool can repair, and format
+fix: .venv/stamp-dev $(JS)/node_modules/.stamp ## repair what a tool can repair, and format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+	@! [ -d $(JS)/node_modules ] || (cd $(JS) && npm run --silent fix)
 
 $(BIN)/python:
 	@for python in $(PYTHON); do \
@@ -76,4 +86,20 @@ $(CLIENTS)/.stamp: tests/interop/package-lock.json
 	  echo "Installing clients from npm into $(CLIENTS)"; \
 	  cd tests/interop && npm ci --ignore-scripts --loglevel=error; \
 	else rmdir $(@D); fi
+	@! [ -d $(@D) ] || touch $@
+
+# The npm package: what it is made with, and what is made of it.
+$(JS)/node_modules/.stamp: $(JS)/package-lock.json
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then \
+	  echo "Installing what the npm package is made with into $(@D)"; \
+	  cd $(JS) && npm ci --ignore-scripts --loglevel=error; \
+	else rmdir $(@D); fi
+	@! [ -d $(@D) ] || touch $@
+
+$(JS)/dist/.stamp: $(JS)/node_modules/.stamp $(JS_SOURCES)
+	@if [ -d $(JS)/node_modules ]; then \
+	  echo "Building the npm package"; \
+	  cd $(JS) && npm run --silent build >/dev/null; \
+	fi
 	@! [ -d $(@D) ] || touch $@

@@ -14,6 +14,9 @@ TailraceError
 ├── RunLimitError          a run reached its bound on events or bytes
 ├── BufferFullError        the store is behind: too much of the run waits for its acknowledgement
 ├── RunFailedError         a run ended otherwise than completed, and its result was asked for
+├── RequestRefusedError    a client's request was answered with a refusal that is final
+├── NotAStreamError        a client's request was answered, but not with a stream
+├── StreamBrokenError      a client's stream broke before its end, and cannot be resumed
 ├── DrainingError          no new runs: the process is shutting down
 ├── BusyError              no new runs: the process has as many as it may have
 ├── SendTimeoutError       a reader took nothing for the send timeout
@@ -42,7 +45,9 @@ __all__ = [
     "GapError",
     "KeyInvalidError",
     "NoRunError",
+    "NotAStreamError",
     "OptionInvalidError",
+    "RequestRefusedError",
     "RunClosedError",
     "RunFailedError",
     "RunLimitError",
@@ -52,6 +57,7 @@ __all__ = [
     "StoreError",
     "StoreSetupError",
     "StoreUnavailableError",
+    "StreamBrokenError",
     "TailraceError",
 ]
 
@@ -212,6 +218,49 @@ class RunFailedError(TailraceError):
         self.failure = failure
         self.message = message
         super().__init__(f"the run {status} ({failure}){': ' if message else ''}{message}")
+
+
+class RequestRefusedError(TailraceError):
+    """A server refused a client's request, and asking again would not help.
+
+    Attributes:
+        status: The HTTP status.
+        message: What the server says of it; "" if nothing.
+        error_code: The code in the answer's body; it is this that tells refusals apart, `code` is the same for all.
+        retry_after_seconds: When the server wants to be asked again, if it says so.
+    """
+
+    code = "request_refused"
+
+    def __init__(
+        self, status: int, message: str = "", *, error_code: str | None = None, retry_after_seconds: float | None = None
+    ) -> None:
+        self.status = status
+        self.message = message
+        self.error_code = error_code
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(f"the server answered {status}{': ' if message else ''}{message}")
+
+
+class NotAStreamError(TailraceError):
+    """A server answered with `content_type`, which is not what was asked for."""
+
+    code = "not_a_stream"
+
+    def __init__(self, content_type: str, *, expected: str = "text/event-stream") -> None:
+        self.content_type = content_type
+        super().__init__(f"the answer is {content_type or 'of no type'}, not {expected}")
+
+
+class StreamBrokenError(TailraceError):
+    """A stream broke before its end, and cannot be resumed; `reason` says why, after `attempts` requests."""
+
+    code = "stream_broken"
+
+    def __init__(self, reason: str, *, attempts: int) -> None:
+        self.reason = reason
+        self.attempts = attempts
+        super().__init__(f"the stream broke: {reason}")
 
 
 class DrainingError(TailraceError):

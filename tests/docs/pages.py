@@ -5,6 +5,8 @@ A comment on the line above a block says how it is tested, and readers never see
 - `<!-- run: fragment -->` on Python: the block is a part of an application and uses the names of `fragment.py`.
   Without it the block is a whole module.
 - `<!-- run: demo -->` on a shell block: its requests go to the chat server of `make run`.
+- `<!-- run: served -->` on Python: a program beside that server, which it reaches by its address.
+- `<!-- run: node -->` on TypeScript: the same, run by Node.js.
 - `<!-- file: NAME -->` on any block: it is written to that file first, for the blocks and commands after it.
 """
 

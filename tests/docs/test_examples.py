@@ -2,13 +2,15 @@
 
 import ast
 import asyncio
+import contextlib
 import importlib
 import inspect
+import io
 import re
 import runpy
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import FunctionType, TracebackType
+from types import CodeType, FunctionType, TracebackType
 from typing import Any, Self
 
 import pytest
@@ -23,8 +25,10 @@ from tailrace.testing import AsgiClient
 from tests.docs.commands import CHECKS, commands, curl, shows
 from tests.docs.pages import PAGES, Block, blocks
 from tests.docs.wsgi import as_asgi
+from tests.integration.support.server import AppServer
 
 _FRAGMENT = str(Path(__file__).with_name("fragment.py"))
+_ADDRESS = "http://127.0.0.1:8000"
 _RUN_ID = re.compile(r'(?:/runs/|"run_id":")([a-z2-7]{26})')
 
 
@@ -59,13 +63,13 @@ class Reader:
 
     async def _run(self, block: Block) -> None:
         """Run Python: the tests in it too, and the application that it makes or adds to."""
+        if block.mark == "run: served":
+            self._output = await asyncio.to_thread(_output_beside_a_server, block)
+            return
         names: dict[str, Any] = {"__name__": "example"}
         if block.mark == "run: fragment":
             names = runpy.run_path(_FRAGMENT)
-        # The text keeps its line numbers, so that a traceback leads to the page.
-        text = "\n" * block.line + block.text
-        code = compile(text, block.page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-        await _finished(FunctionType(code, names)())
+        await _finished(FunctionType(_compiled(block, block.text), names)())
         for test in [value for name, value in names.items() if name.startswith("test_")]:
             await _finished(test())
         if "app" in names:
@@ -75,7 +79,7 @@ class Reader:
     async def _command(self, block: Block) -> None:
         """Give each command; the output is that of the last."""
         if block.mark == "run: demo":
-            await self._serve(await asyncio.to_thread(create_app, Assistant(DemoModel()), Tailrace()))
+            await self._serve(await asyncio.to_thread(_demo))
         for words in commands(block.text):
             first, *others = (word.replace("RUN_ID", self._run_id) for word in words)
             if first == "curl":
@@ -93,6 +97,27 @@ class Reader:
     async def _serve(self, app: ASGIApp) -> None:
         await self._application.aclose()
         self._client = await self._application.enter_async_context(AsgiClient(app))
+
+
+def _demo() -> ASGIApp:
+    """The chat server of `make run`."""
+    return create_app(Assistant(DemoModel()), Tailrace())
+
+
+def _compiled(block: Block, text: str) -> CodeType:
+    # The text keeps its line numbers, so that a traceback leads to the page.
+    text = "\n" * block.line + text
+    code: CodeType = compile(text, block.page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return code
+
+
+def _output_beside_a_server(block: Block) -> str:
+    """What a program prints that talks to the chat server over a real connection."""
+    printed = io.StringIO()
+    with AppServer(_demo()) as server, contextlib.redirect_stdout(printed):
+        code = _compiled(block, block.text.replace(_ADDRESS, f"http://127.0.0.1:{server.port}"))
+        asyncio.run(_finished(FunctionType(code, {"__name__": "example"})()))
+    return printed.getvalue()
 
 
 async def _finished(result: object) -> None:

@@ -27,6 +27,13 @@ EXAMPLES: list[tuple[TailraceError, str, dict[str, Any]]] = [
         "run_failed",
         {"run_id": "r", "status": "failed", "failure": "timeout", "message": "Too slow."},
     ),
+    (
+        errors.RequestRefusedError(429, "Later.", error_code="rate_limited", retry_after_seconds=2.0),
+        "request_refused",
+        {"status": 429, "message": "Later.", "error_code": "rate_limited", "retry_after_seconds": 2.0},
+    ),
+    (errors.NotAStreamError("text/html"), "not_a_stream", {"content_type": "text/html"}),
+    (errors.StreamBrokenError("why", attempts=3), "stream_broken", {"reason": "why", "attempts": 3}),
     (errors.DrainingError(), "draining", {}),
     (errors.BusyError(3), "busy", {"limit": 3}),
     (errors.SendTimeoutError(1.5), "send_timeout", {"timeout_seconds": 1.5}),

@@ -11,13 +11,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-import msgspec
-
 from tailrace import events, fold
 from tailrace.errors import CursorInvalidError, EventInvalidError
 from tailrace.events import Entry
 from tailrace.testing.asgi import AsgiResponse
-from tailrace.wire.cursor import Cursor
+from tailrace.wire.dialects.native import read_entry
 from tailrace.wire.sse import Decoder, ServerSentEvent
 
 __all__ = ["HttpFollower", "HttpxResponse", "StreamingClient"]
@@ -194,8 +192,8 @@ class HttpFollower:
 
     def _take_entry(self, event: ServerSentEvent) -> None:
         try:
-            entry = _entry_of(event)
-        except (CursorInvalidError, EventInvalidError, msgspec.DecodeError) as error:
+            entry = read_entry(event)
+        except (CursorInvalidError, EventInvalidError) as error:
             self._fault(f"no entry: {event}: {error}")
             return
         if self.ended:
@@ -208,25 +206,6 @@ class HttpFollower:
 
     def _fault(self, what: str) -> None:
         self.faults.append(f"at {self.last}: {what}")
-
-
-class _Extra(msgspec.Struct):
-    """What a native frame's data has beside the event."""
-
-    at_ms: int
-    first: int | None = None
-
-
-def _entry_of(event: ServerSentEvent) -> Entry:
-    """A native event as the entry that it is.
-
-    Raises:
-        CursorInvalidError: Its id is none.
-        EventInvalidError: Its data is no event.
-    """
-    data = event.data.encode()
-    extra = msgspec.json.decode(data, type=_Extra)
-    return Entry(Cursor.parse(event.id).seq, extra.at_ms, events.decode(data), extra.first)
 
 
 def _opened(response: AsgiResponse | HttpxResponse) -> tuple[int, AsyncIterator[bytes]]:

@@ -9,13 +9,16 @@ from typing import ClassVar
 
 import msgspec
 
-from tailrace.events import EVENT_TYPES, Data, Entry, Event, Opaque, encode_record, event_type
+from tailrace.errors import EventInvalidError
+from tailrace.events import EVENT_TYPES, Data, Entry, Event, Opaque, decode_record, encode_record, event_type
 from tailrace.fold import Reduced
+from tailrace.wire.cursor import Cursor
 from tailrace.wire.dialects.contract import Dialect, Encoder
 from tailrace.wire.frames import frame, frame_name
 from tailrace.wire.schema import FrameKind, event_kinds
+from tailrace.wire.sse import ServerSentEvent
 
-__all__ = ["DIALECT", "RESET", "reconnect"]
+__all__ = ["DIALECT", "RESET", "first_of", "read_entry", "reconnect"]
 
 #: Tells a reader to forget the run so far: the whole log follows. Has no id.
 RESET = b"event: reset\ndata: {}\n\n"
@@ -35,6 +38,34 @@ def reconnect(retry_ms: int, reason: str | None = None) -> bytes:
     """
     data = {} if reason is None else {"reason": reason}
     return b"retry: %d\nevent: reconnect\ndata: %b\n\n" % (retry_ms, msgspec.json.encode(data))
+
+
+def read_entry(event: ServerSentEvent) -> Entry:
+    """A frame read back, as the entry that it was; without an id, as a fact that is in no log.
+
+    Raises:
+        CursorInvalidError: Its id is none of ours.
+        EventInvalidError: Its data is no event, or does not say when.
+    """
+    seq = Cursor.parse(event.id).seq if event.id else 0
+    entry = decode_record(seq, event.data.encode())
+    if '"at_ms"' not in event.data:
+        raise EventInvalidError("a frame without at_ms")
+    return Entry(seq, entry.at_ms, entry.event, first_of(event.data))
+
+
+class _Merged(msgspec.Struct):
+    first: int | None = None
+
+
+def first_of(data: str) -> int | None:
+    """What a frame's data says of the first number that it covers; `None` if it covers one event only."""
+    if '"first"' not in data:
+        return None
+    try:
+        return msgspec.json.decode(data, type=_Merged).first
+    except msgspec.DecodeError:
+        return None
 
 
 class NativeEncoder(Encoder):
