@@ -33,7 +33,7 @@ chaos: .venv/stamp-dev ## kill and stop real servers, 200 rounds and more (short
 soak: .venv/stamp-dev ## load servers for ten minutes and see that nothing grows (shorter: make soak SOAK_SECONDS=20)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest -m soak tests/soak $(ARGS)
 
-bench: .venv/stamp-dev ## measure runs through Redis beside a naive way (what adapters cost: make bench BENCH=adapters)
+bench: .venv/stamp-dev ## measure runs through Redis beside a naive way (others: make bench BENCH=adapters, BENCH=parsers)
 	$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 sizes: $(JS)/node_modules/.stamp ## what the npm package costs a page, beside its budgets

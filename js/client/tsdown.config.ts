@@ -1,10 +1,17 @@
 import { defineConfig } from 'tsdown';
 
 export default defineConfig({
-  entry: ['src/index.ts', 'src/react/index.ts', 'src/markdown/index.ts', 'src/ai-sdk.ts', 'src/fetch.ts', 'src/testing/index.ts'],
-  outputOptions: {},
+  entry: {
+    index: 'src/index.ts',
+    react: 'src/react/index.ts',
+    markdown: 'src/markdown/index.ts',
+    'ai-sdk': 'src/ai-sdk.ts',
+    fetch: 'src/fetch.ts',
+    testing: 'src/testing/index.ts',
+  },
   format: ['esm', 'cjs'],
   dts: true,
   target: 'es2022',
   platform: 'neutral',
+  fixedExtension: true,
 });

@@ -14,6 +14,7 @@ from tests.integration.support.server import AppServer
 from tests.interop.cutting_proxy import CuttingProxy
 
 _HERE = Path(__file__).parent
+_PACKAGE = _HERE.parents[1] / "js" / "client" / "dist"
 _SCRIPT_SECONDS = 50
 
 
@@ -39,12 +40,15 @@ class Node:
 def node(require_program: Callable[..., str]) -> Node:
     """Node.js with the pinned clients."""
     executable = require_program("node")
-    if not (_HERE / "node_modules").is_dir():
-        reason = "the clients from npm are not installed: make install"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    _require(_HERE / "node_modules", "the clients from npm are not installed: make install")
     return Node(executable)
+
+
+@pytest.fixture(scope="session")
+def client_package() -> Path:
+    """Our own npm package, built."""
+    _require(_PACKAGE / "fetch.mjs", "the npm package is not built: make install")
+    return _PACKAGE
 
 
 @pytest.fixture
@@ -59,3 +63,10 @@ def cuts() -> Iterator[Callable[[int], CuttingProxy]]:
     """A way to the server on a port, on which answers break where the client's URL says so."""
     with ExitStack() as proxies:
         yield lambda port: proxies.enter_context(CuttingProxy(port))
+
+
+def _require(path: Path, reason: str) -> None:
+    if not path.exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)

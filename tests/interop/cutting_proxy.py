@@ -1,11 +1,14 @@
 """A way to a server on which answers break where a client asks for it, so that a script can try every place.
 
 A URL that begins with `/~TOKEN:HOW:K/` goes to the same URL without that; the first answer for the token breaks after
-its K-th frame. `K,L` breaks the second one too, after its L-th. Everything else passes whole. HOW is
+its K-th frame. `K,L` breaks the second one too, after its L-th. Where the URLs are not the client's to choose, the
+header `x-cut: TOKEN HOW:K,HOW:L` says the same of all requests that carry it, and each answer breaks in its own way.
+Everything else passes whole. HOW is
 
 - `reset`: the connection is reset, as by a network that is gone;
 - `half`: so it is, in the middle of the next frame;
-- `eof`: the answer ends as if it were whole, as behind a proxy that gives up politely.
+- `eof`: the answer ends as if it were whole, as behind a proxy that gives up politely;
+- `torn`: so it does, in the middle of the next frame.
 """
 
 import asyncio
@@ -15,6 +18,7 @@ import socket
 import struct
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -23,10 +27,14 @@ __all__ = ["CuttingProxy"]
 _BOUND_SECONDS = 10.0
 _BYTES = 65_536
 _HEAD_BYTES = 65_536
-_PREFIX = re.compile(rb"^([A-Z]+ )/~([^:/ ]+):(reset|half|eof):([0-9,]+)(/[^ ]* )", re.ASCII)
+_PREFIX = re.compile(rb"^([A-Z]+ )/~([^:/ ]+):(reset|half|eof|torn):([0-9,]+)(/[^ ]* )", re.ASCII)
+_HEADER = re.compile(rb"\r\nx-cut: *([^ \r]+) ([^\r]*)", re.IGNORECASE)
 _CONNECTION = re.compile(rb"\r\nconnection:[^\r]*", re.IGNORECASE)
 _STREAM = re.compile(rb"\r\ncontent-type: *text/event-stream", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+#: The ways that end in the middle of a frame, and those that look like an end.
+_MIDST = frozenset({"half", "torn"})
+_POLITE = frozenset({"eof", "torn"})
 
 
 class _Cut(NamedTuple):
@@ -107,13 +115,21 @@ class CuttingProxy:
         cut: _Cut | None = None
         if match := _PREFIX.match(head):
             method, token, how, places, rest = match.groups()
-            frames = [int(place) for place in places.split(b",")]
-            turn = self._seen[token]
-            self._seen[token] += 1
-            if turn < len(frames):
-                cut = _Cut(how.decode(), frames[turn])
+            cut = self._next(token, [(how, place) for place in places.split(b",")])
             head = method + rest + head[match.end() :]
+        elif match := _HEADER.search(head):
+            token, cuts = match.groups()
+            cut = self._next(token, [each.split(b":") for each in cuts.split(b",")])
         return _CONNECTION.sub(b"", head).replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1), cut
+
+    def _next(self, token: bytes, cuts: Sequence[Sequence[bytes]]) -> _Cut | None:
+        """Where the next answer for the token breaks, if it does."""
+        turn = self._seen[token]
+        self._seen[token] += 1
+        if turn >= len(cuts):
+            return None
+        how, frames = cuts[turn]
+        return _Cut(how.decode(), int(frames))
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: _Cut | None) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -123,7 +139,7 @@ class CuttingProxy:
             return
         waiting, left = b"", cut.frames
         while True:
-            if not left and (cut.how != "half" or waiting):
+            if not left and (cut.how not in _MIDST or waiting):
                 await self._break(writer, cut.how, waiting)
                 return
             chunk = await _chunk(reader)
@@ -140,13 +156,13 @@ class CuttingProxy:
 
     async def _break(self, writer: asyncio.StreamWriter, how: str, waiting: bytes) -> None:
         self.cuts += 1
-        if how == "half":
+        if how in _MIDST:
             frame = waiting.partition(b"\n\n")[0]
             writer.write(_chunked(frame[: len(frame) // 2 + 1]))
-        elif how == "eof":
+        if how in _POLITE:
             writer.write(b"0\r\n\r\n")
         await writer.drain()
-        if how != "eof":
+        if how not in _POLITE:
             sock: socket.socket = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

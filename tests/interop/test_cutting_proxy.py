@@ -26,10 +26,10 @@ def server(serve: Serve) -> AppServer:
     return serve(Starlette(routes=[Route("/start", start, methods=["POST"])]))
 
 
-def read(port: int, path: str) -> tuple[bytes, bool]:
+def read(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[bytes, bool]:
     """What came of an answer, and whether it came as a whole."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("POST", path)
+    connection.request("POST", path, headers=headers or {})
     body = bytearray()
     try:
         response = connection.getresponse()
@@ -63,3 +63,19 @@ def test_only_as_many_answers_break_as_places_were_named(server: AppServer, cuts
     assert counts == [2, 5, whole.count(b"\n\n")]
     assert whole.endswith(b": end\n")
     assert is_whole
+
+
+def test_a_header_breaks_each_answer_in_its_own_way(server: AppServer, cuts: Cuts) -> None:
+    proxy = cuts(server.port)
+    header = {"x-cut": "a torn:2,eof:4,half:3,reset:5"}
+
+    answers = [read(proxy.port, "/start", header) for _ in range(5)]
+
+    assert [(body.count(b"\n\n"), body[-1:] == b"\n", whole) for body, whole in answers[:4]] == [
+        (2, False, True),
+        (4, True, True),
+        (3, False, False),
+        (5, True, False),
+    ]
+    assert answers[4][0].endswith(b": end\n")
+    assert proxy.cuts == 4

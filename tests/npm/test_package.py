@@ -20,7 +20,9 @@ def test_its_own_tests_pass(npm_package: NpmPackage) -> None:
     assert report["numFailedTests"] == report["numPendingTests"] == report["numTodoTests"] == 0
 
 
-def test_each_entry_stays_within_its_budget(npm_package: NpmPackage, record_property: Callable[[str, float], None]) -> None:
+def test_each_entry_stays_within_its_budget(
+    npm_package: NpmPackage, record_property: Callable[[str, float], None]
+) -> None:
     sizes = json.loads(npm_package.run("scripts/sizes.mjs", "--json"))
 
     for size in sizes:

@@ -3,7 +3,7 @@
 const [folder, url] = globalThis.Deno ? globalThis.Deno.args : process.argv.slice(2);
 const { createClient, openStream } = await import(`${folder}/index.mjs`);
 const { resumable } = await import(`${folder}/fetch.mjs`);
-const quick = { baseDelayMs: 20, maxDelayMs: 100 };
+const quick = { backoffMs: 20, maxBackoffMs: 100 };
 const way = (name) => `${url}/~${name}:reset:9`;
 const body = { message: 'hello' };
 
@@ -12,7 +12,13 @@ let said = '';
 for await (const event of run) if (event.type === 'text.delta') said += event.delta;
 
 let read = '';
-const post = { method: 'POST', body, dialect: 'tokens', ...quick };
+const post = {
+  method: 'POST',
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify(body),
+  dialect: 'tokens',
+  ...quick,
+};
 for await (const { data } of openStream(`${way('stream')}/chat?dialect=tokens`, post)) {
   if (data !== '[DONE]') read += JSON.parse(data).token ?? '';
 }
