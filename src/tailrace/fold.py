@@ -268,6 +268,7 @@ class _Reducer:
         self._messages: dict[str | None, Message] = {}
         self._parts: dict[tuple[str, str | None, str | None], TextPart | ReasoningPart] = {}
         self._calls: dict[str | None, ToolPart] = {}
+        self._items: dict[str, list[Any]] = {}
         # Deltas are collected and joined once: adding to a growing string would make long answers quadratic.
         self._texts: dict[int, tuple[TextPart | ReasoningPart | ToolPart, list[str]]] = {}
 
@@ -414,7 +415,10 @@ class _Reducer:
         if event.transient:
             return
         if event.id is None:
-            self.run.data.setdefault(event.name, []).append(event.data)
+            items = self._items.setdefault(event.name, [])
+            items.append(event.data)
+            # Anew each time: what came with an id may go by the same key.
+            self.run.data[event.name] = items
         else:
             self.run.data[f"{event.name}#{event.id}"] = event.data
 

@@ -7,7 +7,7 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, links
 
 #: What blocks are written in; those in `python`, `sh`, `console` and `text` are tried, see `test_examples`.
-LANGUAGES = {"", "console", "html", "js", "nginx", "python", "sh", "text", "toml"}
+LANGUAGES = {"", "console", "html", "js", "nginx", "python", "sh", "text", "toml", "ts", "tsx"}
 
 
 def targets(page: str) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ block under it is what it prints, `…` standing for anything. Any other block i
 """
 
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -25,6 +26,13 @@ from tests.integration.support.server import AppServer
 _PACKAGE = ROOT / "js" / "client"
 _README = "js/client/README.md"
 _LANGUAGES = {"ts": ".ts", "tsx": ".tsx"}
+#: Clients that the pages show, by the names under which the interop tests have installed them.
+_OF_OTHERS = {
+    "@ag-ui/client": "@ag-ui/client",
+    "@ai-sdk/react": "ai-react7",
+    "ai": "ai7",
+    "openai": "openai7",
+}
 _ADDRESS = "http://127.0.0.1:8000"
 
 
@@ -44,10 +52,15 @@ def tools(require_program: Callable[..., str]) -> Path:
 def folder(tmp_path: Path) -> Path:
     """A folder in which the package is installed."""
     modules = tmp_path / "node_modules"
-    modules.mkdir()
-    for installed in (_PACKAGE / "node_modules").iterdir():
-        (modules / installed.name).symlink_to(installed)
-    (modules / "tailrace").symlink_to(_PACKAGE)
+    packages = {"tailrace": _PACKAGE}
+    packages |= {
+        name: ROOT / "tests" / "interop" / "node_modules" / installed for name, installed in _OF_OTHERS.items()
+    }
+    for path in [*(_PACKAGE / "node_modules").glob("[!@.]*"), *(_PACKAGE / "node_modules").glob("@*/*")]:
+        packages.setdefault(str(path.relative_to(_PACKAGE / "node_modules")), path)
+    for name, path in packages.items():
+        (modules / name).parent.mkdir(parents=True, exist_ok=True)
+        (modules / name).symlink_to(path)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     return tmp_path
 
@@ -60,10 +73,10 @@ def typescript() -> Iterator[Block]:
 def examples() -> Iterator[tuple[Block, str]]:
     """The blocks that are run, and what they print."""
     for page in [*PAGES, _README]:
-        of_page = list(blocks(page))
-        for block, after in zip(of_page, [*of_page[1:], None], strict=True):
+        for block, after in itertools.pairwise(blocks(page)):
             if block.mark == "run: node":
-                yield block, after.text if after is not None and after.language == "text" else ""
+                assert after.language == "text", f"{block.place} shows nothing of what it prints"
+                yield block, after.text
 
 
 def test_every_block_has_the_types_of_the_package(tools: Path, folder: Path) -> None:

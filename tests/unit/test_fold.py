@@ -386,6 +386,15 @@ def test_data_of_one_name_never_meets_data_of_another() -> None:
     assert left.data == [1]
 
 
+def test_data_whose_name_looks_like_that_of_data_with_an_id_is_collected_anew() -> None:
+    left = events.Data("chart", [1], id="left")
+
+    reduced = of(left, events.Data("chart#left", 2), events.Data("chart#left", 3))
+
+    assert reduced.data == {"chart#left": [2, 3]}
+    assert left.data == [1]
+
+
 def test_patches_count_from_the_newest_state_on() -> None:
     patches: list[dict[str, Any]] = [{"op": "remove", "path": f"/{number}"} for number in range(3)]
 

@@ -11,7 +11,7 @@ const LAST = {
   'openai-responses': /^response\.(completed|failed|incomplete|cancelled)\n/,
   'ag-ui': /^message\n\{"type": ?"RUN_(FINISHED|ERROR)"/,
   chunks: /^end\n/,
-  steps: /^(complete|error)\n/,
+  steps: /^complete\n/,
   text: /^run\.ended\n/,
   /** Any endpoint, read as EventSource reads it. */
   raw: /^$/,

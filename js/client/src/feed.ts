@@ -54,11 +54,12 @@ export function readFeed({ open, identified, say, gone }: FeedParts): Feed {
 
   const threads = () => [...wanted.keys()].filter(isThread);
   const idsOf = (isOver: boolean) => [...runs].filter(([, run]) => !run.isOver === !isOver).map(([id]) => id);
+  const isIdle = () => !idsOf(false).length && !threads().length;
 
   const change = () => {
     changed = true;
     // While it connects it is let: one request at a time, and each asks for all that came meanwhile.
-    if (stream?.connection.state === 'open') stream.close();
+    if (isIdle() || stream?.connection.state === 'open') stream?.close();
     wake();
   };
 
@@ -151,7 +152,7 @@ export function readFeed({ open, identified, say, gone }: FeedParts): Feed {
 
   async function lead() {
     while (!stopped) {
-      if (!idsOf(false).length && !threads().length) {
+      if (isIdle()) {
         await new Promise<void>((resolve) => {
           wake = resolve;
         });

@@ -1,7 +1,8 @@
 """How the end of a stream is known in each dialect: by its last event, and by nothing else.
 
 A connection that closes, however politely, is no end. Beside what is here, the comment `: end` and a 204 end a stream
-in every dialect; for `raw`, any event stream, they are all there is.
+in every dialect; for `raw`, any event stream, they are all there is. So they are for the `error` of `steps`, since an
+application may call data of its own so.
 """
 
 from collections.abc import Callable
@@ -59,7 +60,7 @@ _ENDINGS: dict[str, _Ending] = {
     RAW: lambda _: False,
     "native": _named(*TERMINAL_TYPES),
     "chunks": _named("end"),
-    "steps": _named("complete", "error"),
+    "steps": _named("complete"),
     "text": _named("run.ended"),
     "openai-responses": _named(*(f"response.{verb}" for verb in ("completed", "failed", "incomplete", "cancelled"))),
     "tokens": _is_done,

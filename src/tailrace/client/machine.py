@@ -53,6 +53,7 @@ from tailrace.wire.dialects.native import first_of
 from tailrace.wire.sse import Decoder, ServerSentEvent
 
 __all__ = [
+    "CLIENT",
     "CLIENT_HEADER",
     "Attempt",
     "Command",
@@ -70,7 +71,7 @@ __all__ = [
 
 #: Says to a server of ours that whoever asks comes back by itself, in any dialect.
 CLIENT_HEADER: Final = "tailrace-client"
-_CLIENT = b"python/0.1.0"
+CLIENT: Final = "python/0.1.0"
 
 _NATIVE: Final = "native"
 _END_COMMENT: Final = "end"
@@ -314,7 +315,7 @@ class Machine:
     def _ask(self) -> None:
         headers = {"accept": _ACCEPT[self._takes], "cache-control": b"no-store"}
         if self._dialect != RAW:
-            headers[CLIENT_HEADER] = _CLIENT
+            headers[CLIENT_HEADER] = CLIENT.encode()
         if self.last_event_id:
             headers["last-event-id"] = self.last_event_id.encode()
         self.command = Send(

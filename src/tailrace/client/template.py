@@ -15,12 +15,14 @@ HeadersFunction: TypeAlias = Callable[[Attempt], _Given | Awaitable[_Given]]
 #: Headers, or a function that makes them for each request, so that a token may be fresh.
 Headers: TypeAlias = _Given | HeadersFunction
 
-#: What must not go to another origin.
+#: What an HTTP client may add by itself, and must not to another origin.
 CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 #: What belongs to a body, and to the one request that is meant by it.
 _BODY_HEADERS = frozenset(
     {"content-type", "content-length", "content-encoding", "transfer-encoding", "idempotency-key"}
 )
+#: What another origin may be told of all that an application gave.
+_HARMLESS = _BODY_HEADERS | {"accept-encoding"}
 
 
 class RequestTemplate:
@@ -101,7 +103,8 @@ class RequestTemplate:
         if send.method != self.method:
             headers = {name: value for name, value in headers.items() if name not in _BODY_HEADERS}
         if not send.with_credentials:
-            headers = {name: value for name, value in headers.items() if name not in CREDENTIALS}
+            # Any other header may be a key, by whatever name.
+            headers = {name: value for name, value in headers.items() if name in send.headers or name in _HARMLESS}
         return {
             "method": send.method,
             "url": send.url,

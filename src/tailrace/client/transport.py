@@ -25,7 +25,7 @@ from tailrace.client.commands import Attempt, Fail, Policy, Read, ReadBody, Send
 from tailrace.client.endings import RAW, ending_of
 from tailrace.client.event_stream import PolicyOptions
 from tailrace.client.http_clients import shut, socket_of
-from tailrace.client.machine import CLIENT_HEADER, Machine
+from tailrace.client.machine import CLIENT, CLIENT_HEADER, Machine
 from tailrace.client.reading import unix_seconds
 from tailrace.client.template import Headers, RequestTemplate
 from tailrace.errors import DialectNotFoundError, TailraceError
@@ -38,7 +38,6 @@ OnClose: TypeAlias = Literal["cancel", "detach"]
 
 _Given: TypeAlias = Mapping[str, str]
 
-_CLIENT: Final = "python/0.1.0"
 _STREAM_TYPE: Final = "text/event-stream"
 #: A byte order mark, or what is left of a line end, in front of a frame.
 _BEFORE_ITEM: Final = b"\xef\xbb\xbf\r\n"
@@ -169,7 +168,6 @@ class _Splice:
         self._response = response
         repeated = {name: value for name, value in request.headers.items() if name not in _NOT_REPEATED}
         self._template = RequestTemplate("GET", headers=headers, extra={**repeated, **_PLAIN})
-        self._stranger = RequestTemplate("GET", extra=_PLAIN)
         self._cancels = cancels
         self._max_frame_bytes = policy.max_event_bytes
         self.machine = Machine(
@@ -213,9 +211,8 @@ class _Splice:
 
     def request(self, send: Send, given: _Given | None) -> httpx2.Request:
         """A request of our own; `given` is what `asked` came to."""
-        template = self._template if send.with_credentials else self._stranger
         timeout = dict(self._request.extensions["timeout"])
-        return httpx2.Request(**template.request(send, given), extensions={"timeout": timeout})
+        return httpx2.Request(**self._template.request(send, given), extensions={"timeout": timeout})
 
     def leave(self) -> Send | None:
         """Whoever reads has had enough; what is returned cancels the run, if it is to be cancelled."""
@@ -446,7 +443,7 @@ class _AsyncStream(httpx2.AsyncByteStream):
 
 def _prepared(request: httpx2.Request) -> httpx2.Request:
     """The client's request, which says that whoever asks comes back, and has timeouts of its own."""
-    request.headers[CLIENT_HEADER] = _CLIENT
+    request.headers[CLIENT_HEADER] = CLIENT
     request.extensions = {**request.extensions, "timeout": dict(request.extensions.get("timeout", {}))}
     return request
 

@@ -18,6 +18,9 @@ const HALF_TARGET =
 const REFERENCE = /\[[^[\]]*\]/y;
 const HALF_REFERENCE = /\[[^[\]]*$/y;
 
+/** More delimiters are not taken for open at a time: each that closes looks through all of them. */
+const MOST_OPEN = 100;
+
 /** How often what is left may want mending again, as a mark at the new end has lost its text. */
 const ROUNDS = 4;
 
@@ -117,7 +120,7 @@ function delimit(text: string, start: number, end: number, mark: string, stack: 
     count -= used;
     stack.length = open.count ? depth + 1 : depth;
   }
-  if (opens && count > 0) stack.push({ mark, at: end - count, count });
+  if (opens && count > 0 && stack.length < MOST_OPEN) stack.push({ mark, at: end - count, count });
 }
 
 function closeAll(text: string, stack: readonly Open[], brackets: readonly { at: number; isImage: boolean }[]): string {
