@@ -4,7 +4,7 @@ Both are pure, and agree: for any log `reduce(merge(log)) == reduce(log)`.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -415,10 +415,13 @@ class _Reducer:
         if event.transient:
             return
         if event.id is None:
-            items = self._items.setdefault(event.name, [])
+            before = self.run.data.get(event.name)
+            items = self._items.get(event.name)
+            # What came with an id may go by the same key, and a list of its own is not ours to add to.
+            if items is None or items is not before:
+                items = list(cast("list[Any]", before)) if isinstance(before, list) else []
+                self.run.data[event.name] = self._items[event.name] = items
             items.append(event.data)
-            # Anew each time: what came with an id may go by the same key.
-            self.run.data[event.name] = items
         else:
             self.run.data[f"{event.name}#{event.id}"] = event.data
 

@@ -391,7 +391,7 @@ def test_data_whose_name_looks_like_that_of_data_with_an_id_is_collected_anew() 
 
     reduced = of(left, events.Data("chart#left", 2), events.Data("chart#left", 3))
 
-    assert reduced.data == {"chart#left": [2, 3]}
+    assert reduced.data == {"chart#left": [1, 2, 3]}
     assert left.data == [1]
 
 
