@@ -4,7 +4,7 @@ Both are pure, and agree: for any log `reduce(merge(log)) == reduce(log)`.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -415,15 +415,19 @@ class _Reducer:
         if event.transient:
             return
         if event.id is None:
-            before = self.run.data.get(event.name)
-            items = self._items.get(event.name)
-            # What came with an id may go by the same key, and a list of its own is not ours to add to.
-            if items is None or items is not before:
-                items = list(cast("list[Any]", before)) if isinstance(before, list) else []
-                self.run.data[event.name] = self._items[event.name] = items
-            items.append(event.data)
+            self._collected(event.name).append(event.data)
         else:
             self.run.data[f"{event.name}#{event.id}"] = event.data
+
+    def _collected(self, name: str) -> list[Any]:
+        """What came under the name so far; a list there may be data that came with an id, and not ours to add to."""
+        before: Any = self.run.data.get(name)
+        items: list[Any] = self._items.get(name, [])
+        if before is not items:
+            items = []
+            items += before if isinstance(before, list) else ()
+            self.run.data[name] = self._items[name] = items
+        return items
 
     def ui_action(self, event: events.UIAction) -> None:
         self.run.actions.append(event.action)
