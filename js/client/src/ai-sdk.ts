@@ -1,7 +1,8 @@
 // Of `ai` only types are imported: the transport is handed to whichever version the page has.
 import type { ChatTransport, UIMessage, UIMessageChunk } from 'ai';
-import type { Attempt, FollowOptions, ReconnectOptions } from './machine.js';
-import { openStream } from './stream.js';
+import { nothing } from './backoff.js';
+import type { FollowOptions, ReconnectOptions } from './machine.js';
+import { openEvents } from './stream.js';
 
 type Send<M extends UIMessage> = Parameters<ChatTransport<M>['sendMessages']>[0];
 type Reconnect<M extends UIMessage> = Parameters<ChatTransport<M>['reconnectToStream']>[0];
@@ -32,7 +33,7 @@ export interface TailraceChatTransportOptions<M extends UIMessage>
   onAbort?: 'cancel' | 'detach' | undefined;
 }
 
-const nothing = () => {};
+const DONE = '[DONE]';
 
 /**
  * A transport for `useChat` and `Chat` of ai 5, 6 and 7, to the AI SDK routes of a Tailrace server.
@@ -60,18 +61,19 @@ export class TailraceChatTransport<M extends UIMessage = UIMessage> implements C
         'content-type': 'application/json',
         'idempotency-key': crypto.getRandomValues(new Uint32Array(4)).join('-'),
       };
-      return openStream(url, {
-        maxAttempts: 10,
-        ...policy,
-        ...(json && { method: 'POST', body: JSON.stringify(json) }),
-        dialect: 'ai-sdk',
-        onConnection: listener,
-        headers: async (attempt: Attempt) => {
-          const all = new Headers(typeof source === 'function' ? await source(attempt) : source);
-          for (const more of [headers, own]) for (const [name, value] of new Headers(more)) all.set(name, value);
-          return all;
+      return openEvents(
+        url,
+        {
+          maxAttempts: 10,
+          ...policy,
+          ...(json && { method: 'POST', body: JSON.stringify(json) }),
+          dialect: 'ai-sdk',
+          onConnection: listener,
+          headers: source,
+          extra: { ...Object.fromEntries(new Headers(headers)), ...own },
         },
-      });
+        ({ data }) => data === DONE,
+      );
     };
 
     const read = (url: string, { chatId, abortSignal, headers }: Caller, json?: object) =>
@@ -113,7 +115,7 @@ export class TailraceChatTransport<M extends UIMessage = UIMessage> implements C
             async pull(controller) {
               try {
                 const { value } = await events.next();
-                if (value && value.data !== '[DONE]') return controller.enqueue(JSON.parse(value.data));
+                if (value && value.data !== DONE) return controller.enqueue(JSON.parse(value.data));
                 controller.close();
               } catch (error) {
                 fail(error);

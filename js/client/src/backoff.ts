@@ -18,6 +18,7 @@ export interface Attempt {
 
 export type HeadersSource = HeadersInit | ((attempt: Attempt) => HeadersInit | Promise<HeadersInit>);
 
+export const IDLE_MS = 36_000;
 const LONGEST_RETRY_AFTER_MS = 300_000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const SHORTEST_RETRY_MS = 100;
@@ -34,8 +35,8 @@ export const isPassing = (status: number) => /408|425|429|5../.test(`${status}`)
 
 export const retryAfterOf = (response: Response) => {
   const value = headerOf(response, 'retry-after');
-  const ms = /^\d+$/.test(value) ? +value * 1000 : Date.parse(value) - Date.now();
-  return ms > 0 ? Math.min(ms, LONGEST_RETRY_AFTER_MS) : 0;
+  const ms = +value * 1000 || Date.parse(value) - Date.now() || 0;
+  return Math.max(0, Math.min(ms, LONGEST_RETRY_AFTER_MS));
 };
 
 /**
@@ -43,43 +44,55 @@ export const retryAfterOf = (response: Response) => {
  *
  * @param isAsked - the server asked to come back after `retry`, so not before
  */
-export const waitMs = (failures: number, retry: number | undefined, options: BackoffOptions, isAsked: boolean) => {
+export const waitMs = (failures: number, retry: number | undefined, options: BackoffOptions, isAsked = false) => {
   const { backoffMs = 1000, maxBackoffMs = 15_000 } = options;
   const base = Math.min(maxBackoffMs, retry === undefined ? backoffMs : Math.max(SHORTEST_RETRY_MS, retry));
   const random = Math.random();
   return isAsked ? base * (1 + random / 2) : random * Math.min(maxBackoffMs, base * 2 ** Math.max(0, failures - 1));
 };
 
-export interface Asking {
-  url: URL;
-  /** Where `headers` may prove who asks. */
-  home: URL;
-  cursor: string;
-  /** Whether these are headers of an earlier request, with a body and maybe a key. */
-  isLater: boolean;
-}
-
-/** The headers of one request. */
+/**
+ * The headers of one request.
+ *
+ * @param home - where `source` may prove who asks
+ * @param isBare - the request has neither the body nor the key that these may be about
+ * @param extra - set over those of `source`
+ */
 export const headersFor = async (
   source: HeadersSource | undefined,
   attempt: Attempt,
-  { url, home, cursor, isLater }: Asking,
+  cursor: string,
+  { origin }: URL,
+  home: URL,
+  isBare: boolean,
+  extra?: HeadersInit,
 ) => {
-  const headers = new Headers(typeof source === 'function' ? await source(attempt) : source);
+  // What a caller sends may be a key, by whatever name.
+  const given = origin === home.origin ? source : undefined;
+  const headers = new Headers(typeof given === 'function' ? await given(attempt) : given);
+  new Headers(extra).forEach((value, name) => void headers.set(name, value));
   headers.set('accept', 'text/event-stream');
   // A header carries bytes: those of the id in UTF-8.
   if (cursor) headers.set('last-event-id', String.fromCharCode(...new TextEncoder().encode(cursor)));
-  const page = globalThis.location?.origin;
   // On another origin it would need a permission.
-  if (!page || url.origin === page) headers.set('tailrace-client', 'js/0.1.0');
-  const unfit = isLater ? ['content-type', 'content-length', 'idempotency-key'] : [];
-  if (url.origin !== home.origin) unfit.push('authorization', 'cookie');
-  for (const name of unfit) headers.delete(name);
+  if (origin === (globalThis.location?.origin ?? origin)) headers.set('tailrace-client', 'js/0.1.0');
+  for (const name of isBare ? ['content-type', 'content-length', 'idempotency-key'] : []) headers.delete(name);
   return headers;
 };
 
-/** The promise; if it takes longer, `giveUp` is to end what it waits for. */
-export const within = <T>(ms: number, promise: Promise<T>, giveUp: () => void) => {
-  const timer = ms <= LONGEST_TIMER_MS ? setTimeout(giveUp, ms) : undefined;
-  return promise.finally(() => clearTimeout(timer));
+/** One thing to wait for at a time. */
+export const createWait = () => {
+  let interrupt: (reason?: unknown) => void = nothing;
+  return {
+    /** As the promise; rejects if that takes longer, or when it is interrupted. */
+    within: <T>(ms: number, promise?: Promise<T>) => {
+      let timer: unknown;
+      return new Promise<T>((resolve, reject) => {
+        interrupt = reject;
+        timer = setTimeout(() => reject(Error('silence')), Math.min(ms, LONGEST_TIMER_MS));
+        promise?.then(resolve, reject);
+      }).finally(() => clearTimeout(timer as number));
+    },
+    interrupt: () => interrupt(),
+  };
 };

@@ -104,13 +104,16 @@ export function createClient(options: ClientOptions = {}): Client {
   };
 
   /** Reads with the other tabs what `key` names, a run or `?thread`; on its own if that cannot be. */
-  const open = async (key: string, url: string, cursor: number, alone: boolean): Promise<Source> =>
-    (!alone && (await shared())?.read(key, cursor)) ||
-    openStream(url, {
-      ...stream,
-      dialect: key[0] === '?' ? 'raw' : 'native',
-      lastEventId: cursor ? `${cursor}` : '',
-    });
+  const open = async (key: string, url: string, cursor: number, alone: boolean): Promise<() => Source> => {
+    const sharing = alone ? undefined : await shared();
+    return () =>
+      sharing?.read(key, cursor) ||
+      openStream(url, {
+        ...stream,
+        dialect: key[0] === '?' ? 'raw' : 'native',
+        lastEventId: cursor ? `${cursor}` : '',
+      });
+  };
 
   const make = (parts: Pick<RunParts, 'id' | 'after' | 'source' | 'document'>, url = runUrl(parts.id, 'events')): Run =>
     createRun({
@@ -153,6 +156,7 @@ export function createClient(options: ClientOptions = {}): Client {
         if (!document?.run_id) throw error;
         run = make({ id: document.run_id, document: whole(document) });
       }
+      if (signal?.aborted) run.close();
       signal?.addEventListener('abort', run.close);
       return run;
     },
@@ -166,8 +170,9 @@ export function createClient(options: ClientOptions = {}): Client {
         let source: Source | undefined;
         try {
           do {
-            source = await open(`?${id}`, url, 0, !!source);
+            const opened = await open(`?${id}`, url, 0, !!source);
             if (signal?.aborted) return;
+            source = opened();
             signal?.addEventListener('abort', source.close);
             for await (const { event, data } of source) {
               if (event !== 'run.started') continue;

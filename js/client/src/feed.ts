@@ -172,8 +172,8 @@ export function readFeed({ open, identified, say, gone }: FeedParts): Feed {
           if (changed) break;
           take(event);
         }
-        // The feed has come to its end, and these runs did not: each is to be asked why.
-        if (!changed && !stopped) refuse(idsOf(false));
+        // The feed has come to its end, and these did not: each is to be asked why.
+        if (!changed && !stopped) refuse([...idsOf(false), ...threads()]);
       } catch {
         const isKnown =
           proven.size ||
@@ -182,7 +182,8 @@ export function readFeed({ open, identified, say, gone }: FeedParts): Feed {
             () => false,
           ));
         const fresh = asked.filter((key) => !proven.has(key));
-        refuse(fresh.length ? fresh : asked, !isKnown);
+        // Another tab leads by now.
+        if (!stopped) refuse(fresh.length ? fresh : asked, !isKnown);
       }
     }
   }

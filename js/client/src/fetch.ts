@@ -1,14 +1,15 @@
 import {
   type BackoffOptions,
+  createWait,
   type HeadersSource,
   headerOf,
   headersFor,
+  IDLE_MS,
   isPassing,
   isStream,
   nothing,
   retryAfterOf,
   waitMs,
-  within,
 } from './backoff.js';
 import { RequestRefusedError, StreamBrokenError, TailraceError } from './errors.js';
 
@@ -21,28 +22,50 @@ export interface ResumableOptions extends BackoffOptions {
   onAbort?: 'cancel' | 'detach' | undefined;
 }
 
-/** Where a byte is: at the start of a line outside of frames, in a comment there, in a line of a frame, at its start. */
-const OUTSIDE = 0;
-const IN_COMMENT = 1;
-const IN_LINE = 2;
-const AT_LINE = 3;
+/** A line with its end: a name, and what follows its colon. */
+const LINE = /([^:\r\n]*)(?:: ?([^\r\n]*))?(?:\r\n?|\n)/g;
 
-/** Gives of each chunk what it completes: whole frames, and comments between them at once. */
-const wholeFrames = () => {
-  let held: Uint8Array[] = [];
-  let place = OUTSIDE;
-  let last = 0;
+/** Of a frame, in characters. */
+const MOST_HELD = 8 << 20;
+
+type Fields = Record<string, string>;
+
+/**
+ * Takes the bytes of one connection; gives what is whole: frames, and the comments between them at once.
+ *
+ * @param tell - called with the fields of each frame, and with each comment as the field without a name; if it returns
+ * true, the frame and all that follows it is left out
+ */
+const wholeFrames = (tell: (fields: Fields) => boolean) => {
+  // All comes out as it went in.
+  const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
+  let rest = '';
+  let frame = '';
+  let last = '';
+  let fields: Fields | undefined;
   return (chunk: Uint8Array) => {
-    let end = 0;
-    chunk.forEach((byte, at) => {
-      if (byte === 13 || (byte === 10 && last !== 13)) place = place === IN_LINE ? AT_LINE : OUTSIDE;
-      else if (byte !== 10) place = place === AT_LINE ? IN_LINE : place || (byte === 58 ? IN_COMMENT : IN_LINE);
-      if (place === OUTSIDE) end = at + 1;
-      last = byte;
-    });
-    const whole = end ? [...held, chunk.subarray(0, end)] : [];
-    if (end) held = [];
-    if (end < chunk.length) held.push(chunk.subarray(end));
+    const text = utf8.decode(chunk, { stream: true });
+    let whole = '';
+    rest += text;
+    // A line of many chunks is looked at once.
+    for (const [line, name = '', value = ''] of /[\r\n]/.test(text) ? rest.matchAll(LINE) : []) {
+      rest = rest.slice(line.length);
+      frame += line;
+      if (name) {
+        fields = { ...fields, [name]: value };
+      } else if (value) {
+        // A line end may be cut in two.
+        if (line.endsWith('\n')) tell({ [name]: value });
+      } else if (fields && /^[\r\n]/.test(line) && (line !== '\n' || !last.endsWith('\r'))) {
+        if (tell(fields)) return whole;
+        fields = undefined;
+      }
+      last = line;
+      if (fields) continue;
+      whole += frame;
+      frame = '';
+    }
+    if (rest.length + frame.length > MOST_HELD) throw new StreamBrokenError('a frame is too large');
     return whole;
   };
 };
@@ -62,13 +85,12 @@ export function resumable(base: typeof fetch = fetch, options: ResumableOptions 
     if (!location || !isStream(answer) || !answer.body) return answer;
 
     const asked = input as Partial<Request>;
-    const { maxAttempts = 10, idleMs = 36_000, onAbort, headers: source = init?.headers ?? asked.headers } = options;
+    const { maxAttempts = 10, idleMs = IDLE_MS, onAbort, headers: source = init?.headers ?? asked.headers } = options;
     const signal = init?.signal ?? asked.signal;
     const home = new URL(asked.url ?? `${input}`, globalThis.location?.href);
     const target = new URL(location, answer.url || home);
-    const utf8 = new TextDecoder();
+    const { within, interrupt } = createWait();
     let reader: ReadableStreamDefaultReader<Uint8Array> | undefined = answer.body.getReader();
-    let take = wholeFrames();
     let aborting = new AbortController();
     let cursor = '';
     let retry: number | undefined;
@@ -77,100 +99,92 @@ export function resumable(base: typeof fetch = fetch, options: ResumableOptions 
     /** Attempts in a row that brought nothing; less than 0 after one that brought something. */
     let failures = 0;
     let isResumable = true;
+    let hasEnded = false;
     let over = false;
-    let wake = nothing;
+    let abort = nothing;
 
     const drop = () => {
       aborting.abort();
-      aborting = new AbortController();
       reader?.cancel().catch(nothing);
       reader = undefined;
+    };
+
+    const ask = async (url: URL, method: string) => {
+      aborting = new AbortController();
+      const { signal } = aborting;
+      const headers = await headersFor(source, { number: ++number, status }, cursor, url, home, true);
+      const { credentials } = asked;
+      return base(url.href, { credentials, ...init, method, body: undefined, headers, signal } as object);
     };
 
     const finish = () => {
       over = true;
       signal?.removeEventListener('abort', abort);
       drop();
-      wake();
-    };
-
-    const ask = async (url: URL, method = 'GET') => {
-      const headers = await headersFor(source, { number: ++number, status }, { url, home, cursor, isLater: true });
-      const { credentials } = asked;
-      const again = { credentials, ...init, method, body: undefined, headers, signal: aborting.signal };
-      return base(url.href, again as object);
+      interrupt();
     };
 
     const leave = () => {
       if (over) return;
       finish();
       const [, run] = /^(.+)\/events\/?$/.exec(target.pathname) ?? [];
-      if (run && onAbort !== 'detach') ask(new URL(`${run}/cancel`, target), 'POST').then(drop, nothing);
+      // A client may stop reading at the last frame.
+      if (!run || hasEnded || onAbort === 'detach') return;
+      ask(new URL(`${run}/cancel`, target), 'POST')
+        .then(({ body }) => body?.cancel())
+        .catch(nothing);
     };
 
     async function* read(): AsyncGenerator<Uint8Array, void> {
-      for (;;) {
-        let least = 0;
-        let isAsked = false;
+      while (!over) {
         let cause: unknown = Error('the connection ended');
+        let leastMs = 0;
+        let isAsked = false;
+        const take = wholeFrames(({ id = cursor, data, event, retry: delay, '': comment }) => {
+          isAsked = event === 'reconnect';
+          hasEnded ||= comment === 'end' || data === '[DONE]';
+          retry = +(delay ?? 0) || retry;
+          if (!id.includes('\0')) cursor = id;
+          if (data !== undefined && !isAsked) {
+            failures = -1;
+            isResumable = cursor !== '';
+          }
+          return isAsked;
+        });
         try {
           if (!reader) {
             const before = status;
-            const response = await within(idleMs, ask(target), drop);
+            const response = await within(idleMs, ask(target, 'GET'));
             status = response.status;
             if (status === 204) return;
-            if (status === 401 && before !== 401 && typeof source === 'function') {
-              drop();
-              continue;
-            }
-            if (isPassing(status)) least = retryAfterOf(response);
+            if (status === 401 && before !== 401 && typeof source === 'function') continue;
+            if (isPassing(status)) leastMs = retryAfterOf(response);
             else if (!isStream(response)) throw new RequestRefusedError(status);
             else reader = response.body?.getReader();
-            take = wholeFrames();
           }
-          while (reader) {
-            const { done, value } = await within(idleMs, reader.read(), drop);
+          while (reader && !isAsked) {
+            const { done, value } = await within(idleMs, reader.read());
             if (done) break;
             const whole = take(value);
-            const text = whole.map((part) => utf8.decode(part, { stream: true })).join('');
-            // Said to us, and the last of this connection.
-            const [said, before = text] = /^([\s\S]*?(?:^|\n))(?:retry:.*\n)?event: ?reconnect\n/.exec(text) ?? [];
-            for (const [, field, number] of text.matchAll(/(?:^|[\r\n])(id|retry): ?([^\r\n\0]*)(?=[\r\n])/g))
-              if (field === 'id') cursor = number ?? '';
-              else retry = +(number ?? 0) || retry;
-            if (/(?:^|[\r\n])data/.test(text)) {
-              failures = -1;
-              isResumable = cursor !== '';
-            }
-            if (!said) yield* whole;
-            else if (before) yield new TextEncoder().encode(before);
-            if (/(?:^|[\r\n])(?:: end|data: \[DONE])\r?\n/.test(text)) return;
-            if (said) {
-              isAsked = true;
-              break;
-            }
+            if (whole) yield new TextEncoder().encode(whole);
+            if (hasEnded) return;
           }
         } catch (error) {
           if (error instanceof TailraceError) throw error;
           cause = error;
+        } finally {
+          drop();
         }
         if (over) return;
-        drop();
-        if (!isResumable) throw new StreamBrokenError('its frames have no ids', 0, cause);
-        if (!isAsked && ++failures >= maxAttempts) throw new StreamBrokenError(`${cause}`, failures, cause);
-        await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, least + waitMs(failures, retry, options, isAsked));
-          wake = () => {
-            clearTimeout(timer);
-            resolve();
-          };
-        });
-        if (over) return;
+        if (!isAsked) failures++;
+        if (!isResumable || failures >= maxAttempts) {
+          throw new StreamBrokenError(isResumable ? `${cause}` : 'its frames have no ids', failures, cause);
+        }
+        await within(leastMs + waitMs(failures, retry, options, isAsked)).catch(nothing);
       }
     }
 
     const parts = read();
-    let abort = leave;
     const body = new ReadableStream<Uint8Array>(
       {
         start(controller) {
@@ -181,16 +195,15 @@ export function resumable(base: typeof fetch = fetch, options: ResumableOptions 
           signal?.addEventListener('abort', abort);
         },
         async pull(controller) {
-          const { done, value } = await parts.next().catch((error) => {
-            finish();
-            throw error;
-          });
-          if (over) return;
-          if (value) controller.enqueue(value);
-          if (done) {
-            finish();
+          try {
+            const { value } = await parts.next();
+            if (value) return controller.enqueue(value);
+            // Where it was left, this is of no effect.
             controller.close();
+          } catch (error) {
+            controller.error(error);
           }
+          finish();
         },
         cancel: leave,
       },

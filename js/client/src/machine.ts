@@ -1,15 +1,16 @@
 // The one reconnect loop: what to ask, what an answer means, how long to wait. What the bytes mean, its users know.
 import {
   type BackoffOptions,
+  createWait,
   type HeadersSource,
   headerOf,
   headersFor,
+  IDLE_MS,
   isPassing,
   isStream,
   nothing,
   retryAfterOf,
   waitMs,
-  within,
 } from './backoff.js';
 import type { Dialect } from './endings.js';
 import { NotAStreamError, RequestRefusedError, StreamBrokenError, TailraceError } from './errors.js';
@@ -46,6 +47,8 @@ export interface FollowOptions extends ReconnectOptions, Omit<RequestInit, 'head
   /** Sent once; again only if nothing was answered and `headers` have an Idempotency-Key. */
   body?: BodyInit | null | undefined;
   fetch?: typeof fetch | undefined;
+  /** Set over `headers`, the same for each request. */
+  extra?: HeadersInit | undefined;
   /** The answer to the first request, if that was made already. */
   response?: Response | undefined;
 }
@@ -78,8 +81,8 @@ export interface Stream<T> extends AsyncIterable<T> {
   close(): void;
 }
 
-const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined };
 const WAKING = ['online', 'pageshow', 'visibilitychange'];
+
 /** An answer that is no stream, as an error. */
 const refusalOf = async (response: Response) => {
   const type = headerOf(response, 'content-type');
@@ -92,95 +95,80 @@ const refusalOf = async (response: Response) => {
 /** Reads a stream over as many connections as it takes. Connects at once; reads on when it is asked for more. */
 export function follow<T>(url: string | URL, options: FollowOptions, read: Reading<T>): Stream<T> {
   const { headers: source, signal, maxAttempts = Infinity, fetch: send = fetch } = options;
-  const { idleMs = 36_000, progressMs = Infinity } = options;
+  const { idleMs = IDLE_MS, progressMs = Infinity } = options;
   let { method = 'GET', body, response: given } = options;
   const home = new URL(url, globalThis.location?.href);
   const listeners = new Set(options.onConnection && [options.onConnection]);
+  const { within, interrupt } = createWait();
+  const life = new AbortController();
   let target = home;
   let number = 0;
   /** Attempts in a row that brought nothing; less than 0 after one that brought something. */
   let failures = 0;
   let status: number | undefined;
   let first: Response | undefined;
+  /** Why the last connection was lost. */
+  let lost: unknown;
   let closed = false;
   let iterated = false;
-  /** Ends what is being waited for: an answer or bytes, or the time of the next attempt. */
-  let interrupt: (reason?: unknown) => void = nothing;
-  let wake = nothing;
-  let quit = nothing;
+  let drop = nothing;
 
-  const tell = (state: Connection['state'], error?: unknown, retryAt?: number) => {
-    const now: Connection = { state, attempt: number, error, retryAt };
+  const tell = (state: Connection['state'], retryAt?: number) => {
+    const now: Connection = { state, attempt: number, error: lost, retryAt };
     stream.connection = now;
     // What a listener throws is none of the stream's business.
     for (const listener of listeners) queueMicrotask(() => listener(now));
   };
 
-  const end = (error?: unknown) => {
+  const close = (error?: unknown) => {
     if (closed) return;
     closed = true;
-    signal?.removeEventListener('abort', close);
-    tell('closed', error);
+    lost = error;
+    tell('closed');
+    life.abort();
+    drop();
     interrupt();
-    wake();
   };
-  const close = () => {
-    end();
-    quit();
-  };
-
-  const pause = (ms: number) =>
-    new Promise<void>((resolve) => {
-      const onPage = () => globalThis.document?.hidden || wake();
-      wake = () => {
-        clearTimeout(timer);
-        for (const type of WAKING) globalThis.removeEventListener?.(type, onPage);
-        wake = nothing;
-        resolve();
-      };
-      const timer = setTimeout(wake, ms);
-      for (const type of WAKING) globalThis.addEventListener?.(type, onPage);
-    });
 
   async function* run(): AsyncGenerator<T, void> {
     try {
       while (!closed) {
         const aborting = new AbortController();
         let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
-        let progressBy = Infinity;
-        let least = 0;
-        let cause: unknown;
+        let cause: unknown = Error('the connection ended');
+        let leastMs = 0;
         /** Why this cannot be asked for again. */
         let stuck: string | false = false;
-        interrupt = (reason) => {
-          cause ??= reason;
+        drop = () => {
           aborting.abort();
           reader?.cancel().catch(nothing);
         };
-        const patiently = <V>(promise: Promise<V>) =>
-          within(Math.min(idleMs, progressBy - Date.now()), promise, () => interrupt(Error('silence')));
+        const ask = async () => {
+          const headers = await headersFor(
+            source,
+            { number, status },
+            stream.lastEventId,
+            target,
+            home,
+            method === 'GET',
+            options.extra,
+          );
+          stuck = method !== 'GET' && !headers.has('idempotency-key') && 'no Idempotency-Key';
+          status = undefined;
+          return send(target.href, { ...options, method, body, headers, signal: aborting.signal } as RequestInit);
+        };
         stream.left = undefined;
         number++;
-        tell('connecting', stream.connection.error);
+        tell('connecting');
         try {
-          let response = given;
           const before = status;
-          if (!response) {
-            const isLater = method !== (options.method ?? 'GET');
-            const asking = { url: target, home, cursor: stream.lastEventId, isLater };
-            const headers = await headersFor(source, { number, status }, asking);
-            if (method !== 'GET' && !headers.has('idempotency-key')) stuck = 'no Idempotency-Key';
-            if (closed) return;
-            status = undefined;
-            const init = { ...options, method, body, headers, signal: aborting.signal } as RequestInit;
-            response = await patiently(send(target.href, init));
-          }
+          const response = given ?? (await within(idleMs, ask()));
           given = undefined;
           status = response.status;
           const streams = isStream(response);
           const location = headerOf(response, 'location');
           if (streams || status === 204 || (status === 202 && method !== 'GET' && location)) {
-            const there = location ? new URL(location, response.url || target) : target;
+            const there = new URL(location || target, response.url || target);
             // What else a GET asked for, a ticket for one, is to be asked for again.
             if (method !== 'GET' || (there.pathname !== target.pathname && options.dialect !== 'raw')) target = there;
             stream.url = target.href;
@@ -195,58 +183,54 @@ export function follow<T>(url: string | URL, options: FollowOptions, read: Readi
             }
             if (closed || status === 204) return;
             if (!streams) continue;
-            tell('open', stream.connection.error);
-            progressBy = Date.now() + progressMs;
+            tell('open');
             const take = read(stream);
+            let progressBy = Date.now() + progressMs;
             while (reader && !stream.left) {
-              const { done, value } = await patiently(reader.read());
+              const { done, value } = await within(Math.min(idleMs, progressBy - Date.now()), reader.read());
               if (done) break;
               for (const item of take(value)) {
                 failures = -1;
-                if (stream.connection.error) tell('open');
+                if (lost) {
+                  lost = undefined;
+                  tell('open');
+                }
                 yield item;
                 if (closed) return;
                 progressBy = Date.now() + progressMs;
               }
             }
             if (stream.left === 'ended') return;
-            cause ??= Error('the connection ended');
           } else if (status === 401 && before !== 401 && typeof source === 'function') {
             continue;
           } else {
-            cause = await patiently(refusalOf(response));
+            cause = await within(idleMs, refusalOf(response));
             if (stuck || !isPassing(status)) throw cause;
-            least = retryAfterOf(response);
+            leastMs = retryAfterOf(response);
           }
         } catch (error) {
           // All other errors are the network's.
           if (error instanceof TailraceError) throw error;
-          cause ??= error;
+          cause = error;
         } finally {
-          interrupt();
+          drop();
         }
         if (closed) return;
         const isAsked = stream.left === 'back';
         if (!isAsked) failures++;
         if (stuck || failures >= maxAttempts) throw new StreamBrokenError(stuck || `${cause}`, failures, cause);
-        const ms = least + waitMs(failures, stream.retry, options, isAsked);
-        tell('waiting', cause, Date.now() + ms);
-        await pause(ms);
+        leastMs += waitMs(failures, stream.retry, options, isAsked);
+        lost = cause;
+        tell('waiting', Date.now() + leastMs);
+        await within(leastMs).catch(nothing);
       }
     } catch (error) {
-      end(error);
+      close(error);
       throw error;
     } finally {
-      end();
+      close();
     }
   }
-
-  /** As the promise says, unless the stream is closed before: then nothing is waited for, whatever that does. */
-  const unlessClosed = <V>(promise: Promise<V>, ifClosed: V) =>
-    new Promise<V>((resolve, reject) => {
-      quit = () => resolve(ifClosed);
-      promise.then(resolve, reject);
-    });
 
   const items = run();
   const stream: Place & { -readonly [Name in keyof Stream<T>]: Stream<T>[Name] } = {
@@ -258,29 +242,28 @@ export function follow<T>(url: string | URL, options: FollowOptions, read: Readi
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    retryNow: () => wake(),
-    close,
+    retryNow() {
+      if (stream.connection.state === 'waiting') interrupt();
+    },
+    close: () => close(),
     [Symbol.asyncIterator]() {
       if (iterated) throw new TypeError('A stream is read once: open another');
       iterated = true;
       return {
-        async next() {
-          await stream.opened;
-          return closed ? DONE : unlessClosed(items.next(), DONE);
-        },
+        next: () => stream.opened.then(() => items.next()),
         async return() {
           close();
-          return DONE;
+          return { done: true, value: undefined };
         },
       };
     },
   };
+  const whileOpen = { signal: life.signal };
+  const onPage = () => globalThis.document?.hidden || stream.retryNow();
+  for (const type of WAKING) globalThis.addEventListener?.(type, onPage, whileOpen);
+  signal?.addEventListener('abort', stream.close, whileOpen);
   if (signal?.aborted) close();
-  signal?.addEventListener('abort', close);
-  stream.opened = unlessClosed(
-    items.next().then(() => first),
-    undefined,
-  );
+  stream.opened = items.next().then(() => first);
   // Who iterates is told as well.
   stream.opened.catch(nothing);
   return stream;

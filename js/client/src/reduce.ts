@@ -182,14 +182,14 @@ const handlerOf = new Map(Object.entries(handlers)) as Map<
 /**
  * The run after one more event: a new object, of which what did not change is the same as before.
  *
- * An event that is not beyond `state.seq` changes nothing. `reset` begins anew. Of types that it does not know, an
- * event only moves `seq` on.
+ * An event that is not beyond `state.seq` changes nothing, but one with the number 0, which is in no log, does. `reset`
+ * begins anew. Of types that it does not know, an event only moves `seq` on.
  */
 export function reduce(state: Reduced | undefined, event: RunEvent): Reduced {
   const before = state ?? initial;
   if (event.type === 'reset') return initial;
-  if (event.seq <= before.seq) return before;
-  return { ...before, ...handlerOf.get(event.type)?.(before, event), seq: event.seq } as Reduced;
+  if (event.seq && event.seq <= before.seq) return before;
+  return { ...before, ...handlerOf.get(event.type)?.(before, event), seq: event.seq || before.seq } as Reduced;
 }
 
 /** The document that a server answers with, as a state of `reduce`: with the fields that JSON leaves out. */

@@ -59,8 +59,8 @@ export interface RunParts {
   id: string;
   url: string;
   after?: number | undefined;
-  /** Opens what to read from; on its own if that is what it takes. */
-  open: (cursor: number, alone: boolean) => Source | Promise<Source>;
+  /** Finds out what to read from, on its own if that is what it takes; what it resolves to opens that. */
+  open: (cursor: number, alone: boolean) => Promise<() => Source>;
   /** Opened already. */
   source?: Source | undefined;
   /** The whole run, if that is what the server answered with. */
@@ -81,7 +81,8 @@ export function createRun({ id, url, after = 0, open, source, document, attach, 
     source = opened;
     const tell = (now: Connection) => {
       connection = now;
-      for (const listener of listeners) listener(now);
+      // What a listener throws is none of the run's business.
+      for (const listener of listeners) queueMicrotask(() => listener(now));
     };
     tell(opened.connection);
     opened.onConnection(tell);
@@ -93,14 +94,17 @@ export function createRun({ id, url, after = 0, open, source, document, attach, 
     reading = true;
     try {
       do {
-        if (!source || source.refused) use(await open(cursor, !!source));
+        if (!source || source.refused) {
+          const opened = await open(cursor, !!source);
+          if (closed) return;
+          use(opened());
+        }
         for await (const { event, data, id: place } of source as Source) {
+          const seq = +place.slice(place.indexOf(':') + 1);
           const next: RunEvent =
-            event === 'reset'
-              ? { type: event }
-              : { ...(JSON.parse(data) as Entry), seq: +place.slice(place.indexOf(':') + 1) };
+            event === 'reset' ? { type: event } : { ...(JSON.parse(data) as Entry), seq: seq > cursor ? seq : 0 };
           state = reduce(state, next);
-          cursor = state.seq;
+          cursor = next.type === 'reset' ? 0 : next.seq || cursor;
           yield next;
         }
       } while (source?.refused && !closed);

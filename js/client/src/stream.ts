@@ -24,9 +24,16 @@ const CURSOR = /^((?:[A-Za-z0-9][\w-]{0,63}:)?)(\d{1,15})(?:\.(\d{1,6}))?$/;
  * Iterating throws `RequestRefusedError`, `NotAStreamError` or `StreamBrokenError` where going on is of no use. In
  * `native`, an event of the type `reset` says that the stream begins anew.
  */
-export function openStream(url: string | URL, options: StreamOptions = {}): EventStream {
+export const openStream = (url: string | URL, options: StreamOptions = {}): EventStream =>
+  openEvents(url, options, lastOf(options.dialect ?? 'native'));
+
+/** Opens a stream whose last event is known by `isLast`. */
+export function openEvents(
+  url: string | URL,
+  options: StreamOptions,
+  isLast: (event: ServerSentEvent) => boolean,
+): EventStream {
   const { dialect = 'native', maxEventBytes } = options;
-  const isLast = lastOf(dialect);
   const isNative = dialect === 'native';
   const isRaw = dialect === 'raw';
   const lastEventId = options.lastEventId || (isNative && /[?&]after=(\d+)/.exec(`${url}`)?.[1]) || '';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
-import { Lexer } from 'marked';
-import { describe, expect, it } from 'vitest';
+import { Lexer, Tokenizer } from 'marked';
+import { describe, expect, it, vi } from 'vitest';
 import { type Block, createSplitter, type Groups, linesOf } from '../src/markdown/splitter.js';
 
 const TRICKY: Record<string, string> = {
@@ -76,6 +76,17 @@ describe('the splitter', () => {
       expect(tokensOf(read(text).groups)).toEqual(wholeOf(text));
     },
   );
+
+  it.each(['*a ', '_a', '**a_ ', '~~a '])('does not look for what closes %s again and again', (mark) => {
+    const text = mark.repeat(20_000 / mark.length);
+    const spies = [vi.spyOn(Tokenizer.prototype, 'emStrong'), vi.spyOn(Tokenizer.prototype, 'del')];
+
+    for (const isStreaming of [true, false]) createSplitter().update(text, isStreaming);
+
+    const looked = spies.flatMap((spy) => spy.mock.calls.map(([rest]) => rest.length));
+    vi.restoreAllMocks();
+    expect(looked.reduce((sum, each) => sum + each, 0)).toBeLessThan(6_000_000);
+  });
 
   it('makes of any document, in any pieces, what the lexer makes of the whole', () => {
     fc.assert(

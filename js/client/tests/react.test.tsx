@@ -1,5 +1,5 @@
 // @vitest-environment jsdom
-import { type ReactNode, StrictMode } from 'react';
+import { type ReactNode, StrictMode, useEffect, useMemo, useState, useSyncExternalStore } from 'react';
 import { flushSync } from 'react-dom';
 import { createRoot } from 'react-dom/client';
 import { renderToString } from 'react-dom/server';
@@ -8,6 +8,7 @@ import { type Client, createClient } from '../src/client.js';
 import { NotAStreamError, RequestRefusedError } from '../src/errors.js';
 import type { Entry, Event } from '../src/events.gen.js';
 import type { Connection } from '../src/machine.js';
+import { type Chat, createChat } from '../src/react/chat.js';
 import { type ChatMessage, ClientProvider, type UseChatOptions, useChat, useRunEvents } from '../src/react/index.js';
 import type { RunEvent } from '../src/reduce.js';
 import type { Run } from '../src/run.js';
@@ -464,6 +465,42 @@ describe('useChat', () => {
     fake.run(1).say('lo');
     await until(() => expect(texts()).toEqual(['user: hi', 'assistant: Hello']));
     expect(seen.chat.error).toBeUndefined();
+  });
+
+  it('comes back while a message is on its way, though an earlier run was lost', async () => {
+    const fake = fakeClient();
+    const rejected: unknown[] = [];
+    const note = (reason: unknown) => rejected.push(reason);
+    process.on('unhandledRejection', note);
+    let show: (isThere: boolean) => void = () => {};
+    function Page() {
+      const [isThere, setThere] = useState(true);
+      show = (there) => flushSync(() => setThere(there));
+      const chat = useMemo(() => createChat(fake.client, () => ({ conversationId: 'c1', load: false })), []);
+      useEffect(() => (isThere ? chat.retain() : undefined), [chat, isThere]);
+      useSyncExternalStore(chat.subscribe, chat.state);
+      kept = chat;
+      return null;
+    }
+    let kept: Chat | undefined;
+    mount(<Page />);
+    await act(() => kept?.send('hi'));
+    fake.run(1).fail(new Error('gone'));
+    await until(() => expect(kept?.state().error).toBeTruthy());
+    const open = fake.hold();
+    const sent = kept?.send('again');
+    show(false);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(fake.watchers()).toBe(0);
+    show(true);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    open();
+    await sent;
+
+    await until(() => expect(kept?.state().run?.id).toBe('r2'));
+    process.off('unhandledRejection', note);
+    expect(rejected).toEqual([]);
+    expect(fake.watchers()).toBe(1);
   });
 
   it('has an answer written anew, and says something else', async () => {

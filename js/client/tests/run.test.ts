@@ -190,6 +190,77 @@ describe('reading', () => {
     await expect(typesOf(run)).rejects.toThrow(TypeError);
   });
 
+  it('is not read when it is closed before it is connected', async () => {
+    const server = runServer();
+    const run = clientOf(server).attach(server.runId);
+    const reading = typesOf(run);
+
+    run.close();
+
+    expect(await reading).toEqual([]);
+    expect(server.fetch.asked).toHaveLength(0);
+  });
+
+  it('is closed by a signal that comes together with the answer', async () => {
+    // Somewhere in there the answer has been seen, and the run is not there yet.
+    for (let steps = 0; steps < 40; steps++) {
+      const server = runServer();
+      const aborting = new AbortController();
+      const started = clientOf({
+        fetch: async (url, init) => {
+          const answer = await server.fetch(url, init);
+          (async () => {
+            for (let step = 0; step < steps; step++) await undefined;
+            aborting.abort();
+          })();
+          return answer;
+        },
+      }).run({}, { signal: aborting.signal });
+
+      const run = await started.catch(() => undefined);
+      await (run && typesOf(run).catch(() => undefined));
+      expect(server.fetch.asked).toHaveLength(1);
+    }
+  });
+
+  it('is read whatever those do who are told of its connection', async () => {
+    const server = runServer({ events: ANSWER });
+    const run = clientOf(server).attach(server.runId);
+    const thrown: unknown[] = [];
+    const queue = globalThis.queueMicrotask;
+    vi.stubGlobal('queueMicrotask', (work: () => void) =>
+      queue(() => {
+        try {
+          work();
+        } catch (error) {
+          thrown.push(error);
+        }
+      }),
+    );
+    const states: string[] = [];
+    run.onConnection(() => {
+      throw new Error('mine');
+    });
+    run.onConnection(({ state }) => states.push(state));
+
+    expect(await run.text()).toBe('Hello');
+    expect(states).toContain('open');
+    expect(thrown.length).toBeGreaterThan(0);
+  });
+
+  it('has failed when its end was told without a number, as it is in no log', async () => {
+    const failed = { event: 'run.failed', data: { type: 'run.failed', code: 'store', message: 'Not kept.', at_ms: 3 } };
+    const frames = [
+      { id: 1, event: 'run.started', data: { type: 'run.started', run_id: 'r', at_ms: 1 } },
+      { id: 2, event: 'text.delta', data: { ...text('Hel'), at_ms: 2 } },
+      failed,
+    ];
+    const run = clientOf({ fetch: scriptedFetch(eventStream(frames)) }).attach('r');
+
+    await expect(run.result()).rejects.toMatchObject({ code: 'run_failed', status: 'failed', failure: 'store' });
+    expect([run.cursor, run.status]).toEqual([2, 'failed']);
+  });
+
   it('ends with the signal that it was started with', async () => {
     const server = runServer();
     const leaving = new AbortController();

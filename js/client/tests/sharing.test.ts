@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { readFeed } from '../src/feed.js';
 import { createClient } from '../src/index.js';
-import { createSharing, type Sharing } from '../src/sharing.js';
+import { createSharing, type Message, type Sharing } from '../src/sharing.js';
 import { openStream } from '../src/stream.js';
+import { refusal } from '../src/testing/index.js';
 import { type FeedServer, fakeBrowser, feedServer } from './feed-server.js';
 
 const PACE = { backoffMs: 1, maxBackoffMs: 1 };
@@ -261,6 +263,48 @@ describe('what cannot be shared', () => {
     await until(() => expect(a.over).toBe(true));
     expect([unknown.source?.refused, a.source?.refused]).toEqual([true, false]);
     expect(tabs[0].sharing.read('b', 0)).toBeDefined();
+  });
+
+  it('is a thread whose feed ends though nothing has', async () => {
+    const { server, tabs } = open(1);
+    let asked = 0;
+    vi.spyOn(server, 'fetch').mockImplementation(async () => {
+      // What goes on in a loop would never let a test end.
+      if (++asked > 20) return new Promise<never>(() => {});
+      return new Response(null, { status: 204 });
+    });
+
+    const read = tabs[0].read('?thread');
+
+    await until(() => expect(read.over).toBe(true));
+    expect(read.source?.refused).toBe(true);
+    expect(asked).toBe(1);
+  });
+
+  it('is nothing that a tab says that leads no more', async () => {
+    let refuseIdentity: (reason: unknown) => void = () => {};
+    const identified = vi.fn(
+      () =>
+        new Promise<unknown>((_, reject) => {
+          refuseIdentity = reject;
+        }),
+    );
+    const said: Message[] = [];
+    const feed = readFeed({
+      open: (query) =>
+        openStream('http://test/feed', { dialect: 'raw', fetch: async () => refusal(query().has('runs') ? 403 : 400) }),
+      identified,
+      say: (message) => said.push(message),
+      gone: () => {},
+    });
+    feed.want('tab', 'a', 0);
+    await until(() => expect(identified).toHaveBeenCalled());
+
+    feed.stop();
+    refuseIdentity(new Error('offline'));
+    await new Promise((resolve) => setTimeout(resolve));
+
+    expect(said.filter((message) => 'refused' in message)).toEqual([]);
   });
 
   it('is everything where the server knows no identities', async () => {

@@ -1,7 +1,8 @@
 """Reading what servers say beside events: where, when and why, and where an id stands."""
 
 import email.utils
-from urllib.parse import parse_qs, urlsplit
+from typing import Final
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import msgspec
 
@@ -9,6 +10,7 @@ from tailrace.errors import CursorInvalidError
 from tailrace.wire.cursor import Cursor
 
 __all__ = [
+    "UNREADABLE",
     "after_in",
     "cursor_of",
     "is_control",
@@ -16,16 +18,30 @@ __all__ = [
     "refusal_in",
     "retry_after_seconds",
     "seq_of",
+    "target_of",
 ]
 
 _PORTS = {"http": 80, "https": 443}
 _MAX_RETRY_AFTER_SECONDS = 300.0
+
+#: What JSON may turn out to be: none, not in UTF-8, or nested deeper than anybody reads.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def origin_of(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+def target_of(location: str, url: str) -> str | None:
+    """Where a `Location` leads from there, absolute; `None` if that is nowhere that HTTP goes."""
+    try:
+        target = urljoin(url, location)
+        scheme, host, _ = origin_of(target)
+    except ValueError:
+        return None
+    return target if location and host and scheme in _PORTS else None
 
 
 def cursor_of(event_id: str) -> Cursor | None:
@@ -67,7 +83,7 @@ def retry_after_seconds(value: str, now: float) -> float | None:
     else:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return min(max(0.0, seconds), _MAX_RETRY_AFTER_SECONDS)
 
@@ -76,7 +92,7 @@ def refusal_in(body: bytes) -> tuple[str, str | None]:
     """The message and the code of a refusal, as far as its body has them in one of the usual places."""
     try:
         told = msgspec.json.decode(body, type=dict[str, object])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return "", None
     fields = _fields_of(told.get("error")) or told
     message = _first_text(fields.get("message"), told.get("error"), told.get("detail"))

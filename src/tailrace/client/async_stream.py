@@ -11,7 +11,7 @@ from types import ModuleType
 from tailrace.client.commands import Read, ReadBody, Send, Wait
 from tailrace.client.http_clients import AsyncHttpClient, AsyncHttpResponse, new_async_client, package_of
 from tailrace.client.machine import Machine
-from tailrace.client.reading import Reading, sending_options, unix_seconds
+from tailrace.client.reading import Reading, unix_seconds
 from tailrace.client.template import RequestTemplate
 from tailrace.wire.sse import ServerSentEvent
 
@@ -136,9 +136,9 @@ class AsyncStreamReader(Reading):
             async with self._within(idle):
                 given = self._template.asked(send)
                 headers = await given if inspect.isawaitable(given) else given
-                arguments = self._arguments(send, headers, (self._connect_seconds(), None, None, None))
-                request = client.build_request(**arguments, extensions={})
-                response = await client.send(request, **sending_options(send, request))
+                timeouts = (self._connect_seconds(), None, None, None)
+                request, options = self._request(client, self._package, send, headers, timeouts)
+                response = await client.send(request, **options)
                 self._response, self._chunks = response, response.aiter_bytes()
                 self._answered(response, str(request.url))
 

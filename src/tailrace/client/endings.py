@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from tailrace.client.answers import UNREADABLE
 from tailrace.errors import DialectNotFoundError
 from tailrace.events import TERMINAL_TYPES
 from tailrace.wire.sse import ServerSentEvent
@@ -52,7 +53,7 @@ def _is_ag_ui_end(event: ServerSentEvent) -> bool:
         return False
     try:
         return msgspec.json.decode(event.data, type=_Typed).type in {"RUN_FINISHED", "RUN_ERROR"}
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
 
 

@@ -15,6 +15,7 @@ and hands on the events; so the sync stream, the async one and the transport beh
 Times are Unix seconds; only differences of minutes matter.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urljoin
@@ -27,6 +28,7 @@ from tailrace.client.answers import (
     refusal_in,
     retry_after_seconds,
     seq_of,
+    target_of,
 )
 from tailrace.client.commands import (
     Attempt,
@@ -75,6 +77,9 @@ CLIENT: Final = "python/0.1.0"
 
 _NATIVE: Final = "native"
 _END_COMMENT: Final = "end"
+
+#: Any bytes but those that control something.
+_IN_A_HEADER: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 _STREAM_TYPE: Final = "text/event-stream"
 _JSON_TYPE: Final = "application/json"
@@ -208,8 +213,7 @@ class Machine:
         self._home = urljoin(url, self._home)
         self._status = status
         self._retry_after_seconds = retry_after_seconds(headers.get("retry-after", ""), now)
-        location = headers.get("location", "").strip()
-        target = urljoin(url, location) if location else None
+        target = target_of(headers.get("location", "").strip(), url)
         if status in _REDIRECTS and target and self._redirects < _MAX_REDIRECTS:
             self._redirect("GET" if status in _SEE_OTHER else self._asked_method, target)
         elif status == 204 and self._takes != "document":
@@ -316,8 +320,12 @@ class Machine:
         headers = {"accept": _ACCEPT[self._takes], "cache-control": b"no-store"}
         if self._dialect != RAW:
             headers[CLIENT_HEADER] = CLIENT.encode()
-        if self.last_event_id:
-            headers["last-event-id"] = self.last_event_id.encode()
+        # Spaces around it a header loses in any case.
+        if cursor := self.last_event_id.encode().strip(b" \t"):
+            headers["last-event-id"] = cursor
+        if not _IN_A_HEADER.fullmatch(cursor):
+            self._end(Fail(self._broken("its last id fits in no header")))
+            return
         self.command = Send(
             self._asked_method,
             self._asked_url,

@@ -7,16 +7,19 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from tailrace.client.commands import Fail, Read, Send
-from tailrace.client.http_clients import Answer, Timeouts, dropped_by, is_hopeless
+from tailrace.client.http_clients import Answer, AsyncHttpClient, HttpClient, Timeouts, dropped_by, is_hopeless
 from tailrace.client.machine import Machine
-from tailrace.client.template import CREDENTIALS, RequestTemplate
+from tailrace.client.template import RequestTemplate
 
-__all__ = ["Given", "Reading", "sending_options", "unix_seconds"]
+__all__ = ["Given", "Reading", "unix_seconds"]
 
 Given: TypeAlias = Mapping[str, str] | Awaitable[Mapping[str, str]] | None
 
 #: A server that cannot be reached for so long is tried again.
 _CONNECT_SECONDS = 10.0
+
+#: What another origin may be told of all that an HTTP client adds by itself.
+_HARMLESS = frozenset({b"accept-encoding", b"connection", b"user-agent"})
 
 
 def unix_seconds() -> float:
@@ -54,11 +57,26 @@ class Reading:
         if isinstance(command, Fail) and not self.is_closed:
             raise command.error
 
-    def _arguments(self, send: Send, given: Mapping[str, str] | None, timeouts: Timeouts) -> dict[str, Any]:
-        """For `build_request` of a client."""
+    def _request(
+        self,
+        client: HttpClient | AsyncHttpClient,
+        package: ModuleType,
+        send: Send,
+        given: Mapping[str, str] | None,
+        timeouts: Timeouts,
+        **extensions: object,
+    ) -> tuple[Any, dict[str, Any]]:
+        """A request of the client's, and how it is to be sent: without what is the client's own, if it leaves home."""
         arguments = self._template.request(send, given)
         self.machine.repeatable = self._template.is_repeatable
-        return {**arguments, "timeout": timeouts}
+        request = client.build_request(**arguments, timeout=timeouts, extensions=extensions)
+        options: dict[str, Any] = {"stream": True, "follow_redirects": False}
+        if send.with_credentials:
+            return request, options
+        names = _HARMLESS | {name for name, _ in arguments["headers"]}
+        headers = [(name, value) for name, value in request.headers.raw if name.lower() in names]
+        foreign = package.Request(**{**arguments, "headers": headers}, extensions=request.extensions)
+        return foreign, {**options, "auth": None}
 
     def _connect_seconds(self) -> float:
         idle = self.machine.patience(unix_seconds())
@@ -77,12 +95,3 @@ class Reading:
 
     def _answered(self, answer: Answer, url: str) -> None:
         self.machine.answered(answer.status_code, answer.headers, url, unix_seconds())
-
-
-def sending_options(send: Send, request: Any) -> dict[str, Any]:  # noqa: ANN401  of the client's package
-    """For `send` of a client, which may know credentials of its own; they are kept from other origins."""
-    if send.with_credentials:
-        return {"stream": True, "follow_redirects": False}
-    for name in CREDENTIALS:
-        request.headers.pop(name, None)
-    return {"stream": True, "follow_redirects": False, "auth": None}

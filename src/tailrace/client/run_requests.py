@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from tailrace import fold
+from tailrace.client.answers import UNREADABLE
 from tailrace.client.commands import Connection, Policy
 from tailrace.client.event_stream import EventStream, StreamOptions, make_stream, open_stream
 from tailrace.client.http_clients import AsyncHttpClient, HttpClient
@@ -203,5 +204,5 @@ def decoded(document: bytes | None, kind: type[_T]) -> _T:
     """
     try:
         return msgspec.json.decode(document or b"", type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise NotAStreamError("application/json", expected=f"{kind.__name__}: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 from tailrace.client.commands import Read, ReadBody, Send, Wait
 from tailrace.client.http_clients import HttpClient, HttpResponse, package_of, shut, socket_of
 from tailrace.client.machine import Machine
-from tailrace.client.reading import Given, Reading, sending_options, unix_seconds
+from tailrace.client.reading import Given, Reading, unix_seconds
 from tailrace.client.template import RequestTemplate
 from tailrace.wire.sse import ServerSentEvent
 
@@ -119,9 +119,8 @@ class StreamReader(Reading):
         given = _given_at_once(self._template.asked(send))
         idle = self.machine.patience(unix_seconds())
         timeouts = (self._connect_seconds(), idle, idle, None)
-        arguments = self._arguments(send, given, timeouts)
-        request = self._client.build_request(**arguments, extensions={"trace": _tracing(weakref.ref(self))})
-        options = sending_options(send, request)
+        trace = _tracing(weakref.ref(self))
+        request, options = self._request(self._client, self._package, send, given, timeouts, trace=trace)
         with self._noting_losses(self._package):
             response = self._client.send(request, **options)
             self._response, self._chunks = response, response.iter_bytes()
@@ -143,11 +142,17 @@ class StreamReader(Reading):
 
     def _read_body(self, limit_bytes: int) -> None:
         body = bytearray()
+        begun = unix_seconds()
+        patience = self.machine.patience(begun)
         with self._noting_losses(self._package):
             for chunk in self._chunks:
                 body += chunk
                 if len(body) >= limit_bytes:
                     break
+                # A byte now and then is no answer.
+                if patience is not None and unix_seconds() - begun > patience:
+                    self.machine.broke(f"it was not there after {patience:g} s", unix_seconds())
+                    return
             self.machine.read_body(bytes(body[:limit_bytes]))
 
     def _wait(self, seconds: float) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from tailrace.client.commands import Attempt, Send
 
-__all__ = ["CREDENTIALS", "Headers", "HeadersFunction", "RequestTemplate"]
+__all__ = ["Headers", "HeadersFunction", "RequestTemplate"]
 
 _Given: TypeAlias = Mapping[str, str]
 HeadersFunction: TypeAlias = Callable[[Attempt], _Given | Awaitable[_Given]]
@@ -15,8 +15,6 @@ HeadersFunction: TypeAlias = Callable[[Attempt], _Given | Awaitable[_Given]]
 #: Headers, or a function that makes them for each request, so that a token may be fresh.
 Headers: TypeAlias = _Given | HeadersFunction
 
-#: What an HTTP client may add by itself, and must not to another origin.
-CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 #: What belongs to a body, and to the one request that is meant by it.
 _BODY_HEADERS = frozenset(
     {"content-type", "content-length", "content-encoding", "transfer-encoding", "idempotency-key"}

@@ -67,7 +67,18 @@ def test_a_run_that_said_nothing_ends_too(dialect: str) -> None:
     assert is_end(last)
 
 
-@pytest.mark.parametrize("data", ["", "{", "[DONE]", '"RUN_', '{"type":"RUN_STARTED"}', '{"name":"RUN_FINISHED"}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param('{"x":' + "[" * 60_000 + '"RUN_', id="deep"),
+        "",
+        "{",
+        "[DONE]",
+        '"RUN_',
+        '{"type":"RUN_STARTED"}',
+        '{"name":"RUN_FINISHED"}',
+    ],
+)
 def test_what_only_looks_like_an_end_is_none(data: str) -> None:
     assert not ending_of("ag-ui")(ServerSentEvent("message", data, ""))
 

@@ -184,6 +184,8 @@ def test_a_refusal_is_final_and_says_what_the_server_said(status: int) -> None:
         (b"<html>", "", None),
         (b"", "", None),
         (b"\xff", "", None),
+        (b'{"error": {"message": "\xff"}}', "", None),
+        pytest.param(b'{"error":' + b"[" * 60_000, "", None, id="deep"),
     ],
 )
 def test_refusals_are_read_in_all_their_shapes(body: bytes, message: str, code: str | None) -> None:
@@ -310,7 +312,16 @@ def test_credentials_come_back_with_the_next_attempt_at_home() -> None:
     assert sent(machine).url == URL
 
 
-@pytest.mark.parametrize("headers", [{}, {"location": ""}, {"location": " "}])
+NOWHERE = [
+    "http://[",
+    "http://example.com:x/",
+    "https://example.com:99999/",
+    "javascript:alert(1)",
+    "file:///etc/passwd",
+]
+
+
+@pytest.mark.parametrize("headers", [{}, *({"location": location} for location in ["", " ", *NOWHERE])])
 def test_a_redirect_to_nowhere_is_a_refusal(headers: dict[str, str]) -> None:
     machine = make()
 
@@ -319,6 +330,47 @@ def test_a_redirect_to_nowhere_is_a_refusal(headers: dict[str, str]) -> None:
     machine.read_body(b"")
 
     assert isinstance(failure(machine), RequestRefusedError)
+
+
+@pytest.mark.parametrize("location", NOWHERE)
+def test_a_stream_whose_location_is_nowhere_has_none(location: str) -> None:
+    machine = opened(location=location)
+    assert (machine.location, ids(machine, frame(1))) == (None, ["1"])
+    assert come_back(machine).url == URL
+
+    started = opened("POST", location=location)
+    started.finished(NOW)
+    assert "no Location" in str(failure(started))
+
+
+@pytest.mark.parametrize("event_id", ["  7 ", "\t7"])
+def test_spaces_around_an_id_are_no_part_of_a_header(event_id: str) -> None:
+    machine = opened(dialect="raw")
+
+    assert ids(machine, f"id: {event_id}\ndata: x\n\n".encode()) == [event_id]
+
+    assert come_back(machine).headers["last-event-id"] == b"7"
+
+
+@pytest.mark.parametrize("event_id", ["a\x0cb", "\x01", "7\x7f"])
+def test_an_id_that_fits_in_no_header_cannot_be_come_back_to(event_id: str) -> None:
+    machine = opened(dialect="raw")
+    read(machine, f"id: {event_id}\ndata: x\n\n".encode())
+    machine.finished(NOW)
+
+    machine.woke()
+
+    assert isinstance(failure(machine), StreamBrokenError)
+    assert machine.connection.state == "closed"
+
+
+@pytest.mark.parametrize("value", ["Mon, 9999999999999999999 Jan 2020 00:00:00 GMT", f"1 Jan 2020 1:1:1 +{'9' * 30}"])
+def test_a_retry_after_beyond_all_numbers_is_none(value: str) -> None:
+    machine = make(random=0.0)
+
+    answer(machine, 503, {"retry-after": value})
+
+    assert machine.command == Wait(0.0)
 
 
 def test_redirects_in_a_circle_end_after_twenty() -> None:

@@ -1,4 +1,5 @@
 import { Lexer, type Token, type Tokens } from 'marked';
+import { BoundedTokenizer } from './bounded.js';
 import { mend } from './mend.js';
 
 /** Code, by lines: those of a group never change again, and `rest` are fewer than fill one. */
@@ -124,7 +125,7 @@ export function createSplitter(): Splitter {
 
   const lex = (source: string): { lexer: Lexer; tokens: Token[] } => {
     cost.lexed += source.length;
-    const lexer = new Lexer(OPTIONS);
+    const lexer = new Lexer({ ...OPTIONS, tokenizer: new BoundedTokenizer(source.length) });
     Object.assign(lexer.tokens.links, links);
     try {
       return { lexer, tokens: lexer.lex(source) };

@@ -280,7 +280,7 @@ export function createChat(client: Client, options: () => ChatOptions): Chat {
   const enter = async () => {
     scope = new AbortController();
     const { signal } = scope;
-    if (lost) attach();
+    if (lost && isFree()) attach();
     else if (conversationId && isFree()) {
       if (!options().initialMessages) {
         doing = 'loading';

@@ -105,7 +105,7 @@ function createLog(client: Client, id: string | undefined, capacity: number) {
   const take = (entry: Entry) => {
     const first = entry.first ?? entry.seq;
     if (first > cursor + 1) gaps += first - cursor - 1;
-    cursor = entry.seq;
+    cursor = entry.seq || cursor;
     count++;
     bytes += new TextEncoder().encode(JSON.stringify(entry)).length;
     kept.push(entry);
