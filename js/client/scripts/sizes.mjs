@@ -1,18 +1,19 @@
 // What each entry of the package costs a page: bundled and minified by esbuild, compressed by gzip -9, in bytes.
 // React and what only some pages load (the highlighter) are left out; everything else an entry imports is counted: at
-// once, or later if it is imported when it is needed. Without a budget: what a page has of the core that imports one name.
+// once, or later if it is imported when it is needed. Budgets are what is reached and a little more, so that nothing grows
+// unseen. Without one: what a page has of the core that imports one name.
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const KIB = 1024;
 const BUDGETS = [
-  { name: 'core', code: "export * from './src/index.ts'", kib: 3 },
+  { name: 'core', code: "export * from './src/index.ts'", kib: 7 },
   { name: '  openStream alone', code: "export { openStream } from './src/index.ts'" },
   { name: '  createClient alone', code: "export { createClient } from './src/index.ts'" },
-  { name: 'core + ./react', code: "export * from './src/index.ts'; export * from './src/react/index.ts'", kib: 5 },
-  { name: './fetch', code: "export * from './src/fetch.ts'", kib: 1.2 },
+  { name: 'core + ./react', code: "export * from './src/index.ts'; export * from './src/react/index.ts'", kib: 9.75 },
+  { name: './fetch', code: "export * from './src/fetch.ts'", kib: 2.3 },
   { name: './markdown', code: "export * from './src/markdown/index.ts'", kib: 24 },
-  { name: './ai-sdk', code: "export * from './src/ai-sdk.ts'", kib: 2 },
+  { name: './ai-sdk', code: "export * from './src/ai-sdk.ts'", kib: 4.3 },
 ];
 const LEFT_OUT = ['react', 'react/jsx-runtime', 'ai', 'highlight.js', 'highlight.js/*'];
 

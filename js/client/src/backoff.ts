@@ -1,4 +1,5 @@
 // What an answer means, and how long to wait for the next one: for streams of events, and of bytes.
+import { StreamBrokenError } from './errors.js';
 
 export interface BackoffOptions {
   /** How many attempts in a row may bring nothing. */
@@ -29,6 +30,17 @@ export const headerOf = ({ headers }: Response, name: string) => headers.get(nam
 
 export const isStream = (response: Response) =>
   response.ok && /^text\/event-stream *(;|$)/i.test(headerOf(response, 'content-type'));
+
+/** Where the answer says that a run's log is; nothing, if no request can go there. */
+export const locationOf = (response: Response, asked: URL) => {
+  const location = headerOf(response, 'location');
+  try {
+    const url = new URL(location, response.url || asked);
+    return location && /^https?:/.test(url.href) ? url : undefined;
+  } catch {
+    return undefined;
+  }
+};
 
 /** Whether the same request may be served later. */
 export const isPassing = (status: number) => /408|425|429|5../.test(`${status}`);
@@ -73,7 +85,9 @@ export const headersFor = async (
   new Headers(extra).forEach((value, name) => void headers.set(name, value));
   headers.set('accept', 'text/event-stream');
   // A header carries bytes: those of the id in UTF-8.
-  if (cursor) headers.set('last-event-id', String.fromCharCode(...new TextEncoder().encode(cursor)));
+  const id = Array.from(new TextEncoder().encode(cursor), (byte) => String.fromCharCode(byte)).join('');
+  if (/[^\t -~\x80-\xff]/.test(id)) throw new StreamBrokenError('an id fits in no header');
+  if (id) headers.set('last-event-id', id);
   // On another origin it would need a permission.
   if (origin === (globalThis.location?.origin ?? origin)) headers.set('tailrace-client', 'js/0.1.0');
   for (const name of isBare ? ['content-type', 'content-length', 'idempotency-key'] : []) headers.delete(name);

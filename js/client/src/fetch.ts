@@ -2,11 +2,11 @@ import {
   type BackoffOptions,
   createWait,
   type HeadersSource,
-  headerOf,
   headersFor,
   IDLE_MS,
   isPassing,
   isStream,
+  locationOf,
   nothing,
   retryAfterOf,
   waitMs,
@@ -81,14 +81,15 @@ const wholeFrames = (tell: (fields: Fields) => boolean) => {
 export function resumable(base: typeof fetch = fetch, options: ResumableOptions = {}): typeof fetch {
   return async (input, init) => {
     const answer = await base(input, init);
-    const location = headerOf(answer, 'location');
+    const asked = input as Partial<Request>;
+    const home = new URL(asked.url ?? `${input}`, globalThis.location?.href);
+    const location = locationOf(answer, home);
     if (!location || !isStream(answer) || !answer.body) return answer;
 
-    const asked = input as Partial<Request>;
+    const target: URL = location;
+
     const { maxAttempts = 10, idleMs = IDLE_MS, onAbort, headers: source = init?.headers ?? asked.headers } = options;
     const signal = init?.signal ?? asked.signal;
-    const home = new URL(asked.url ?? `${input}`, globalThis.location?.href);
-    const target = new URL(location, answer.url || home);
     const { within, interrupt } = createWait();
     let reader: ReadableStreamDefaultReader<Uint8Array> | undefined = answer.body.getReader();
     let aborting = new AbortController();
@@ -160,7 +161,10 @@ export function resumable(base: typeof fetch = fetch, options: ResumableOptions 
             if (status === 401 && before !== 401 && typeof source === 'function') continue;
             if (isPassing(status)) leastMs = retryAfterOf(response);
             else if (!isStream(response)) throw new RequestRefusedError(status);
-            else reader = response.body?.getReader();
+            else {
+              reader = response.body?.getReader();
+              status = undefined;
+            }
           }
           while (reader && !isAsked) {
             const { done, value } = await within(idleMs, reader.read());

@@ -8,6 +8,7 @@ import {
   IDLE_MS,
   isPassing,
   isStream,
+  locationOf,
   nothing,
   retryAfterOf,
   waitMs,
@@ -166,9 +167,9 @@ export function follow<T>(url: string | URL, options: FollowOptions, read: Readi
           given = undefined;
           status = response.status;
           const streams = isStream(response);
-          const location = headerOf(response, 'location');
+          const location = locationOf(response, target);
           if (streams || status === 204 || (status === 202 && method !== 'GET' && location)) {
-            const there = new URL(location || target, response.url || target);
+            const there = location ?? target;
             // What else a GET asked for, a ticket for one, is to be asked for again.
             if (method !== 'GET' || (there.pathname !== target.pathname && options.dialect !== 'raw')) target = there;
             stream.url = target.href;
@@ -182,6 +183,7 @@ export function follow<T>(url: string | URL, options: FollowOptions, read: Readi
               yield undefined as T;
             }
             if (closed || status === 204) return;
+            status = undefined;
             if (!streams) continue;
             tell('open');
             const take = read(stream);

@@ -18,6 +18,15 @@ const NONE_YET = '\0';
 /** The cursors of our server: `7`, and `7.2` if two frames of event 8 were seen too; with or without `run:` before. */
 const CURSOR = /^((?:[A-Za-z0-9][\w-]{0,63}:)?)(\d{1,15})(?:\.(\d{1,6}))?$/;
 
+/** The first number that a merged event covers. */
+const firstOf = (data: string): number | undefined => {
+  try {
+    return data.includes('"first":') ? JSON.parse(data).first : undefined;
+  } catch {
+    return undefined;
+  }
+};
+
 /**
  * Opens a stream of any SSE endpoint, and resumes it until it has ended.
  *
@@ -45,7 +54,7 @@ export function openEvents(
     const [, sameRun = run, after = 0, seen = 0] = CURSOR.exec(cursor) ?? [];
     if (isRaw || !seq || run !== sameRun) return true;
     if ((+seq - +after || +frames - +seen) <= 0) return false;
-    if (!isNative || ((data.includes('"first":') && JSON.parse(data).first) || +seq) === +after + 1) return true;
+    if (!isNative || (firstOf(data) ?? +seq) === +after + 1) return true;
     // Once more from here; then it is not the connection's fault.
     const error = gapAfter === cursor ? new StreamBrokenError('events are missing') : Error('events are missing');
     gapAfter = cursor;

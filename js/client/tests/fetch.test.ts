@@ -35,6 +35,7 @@ describe('an answer that is none of ours is left as it is', () => {
   test.each<[string, Answer]>([
     ['refused', json(409, { error: 'no' }, at)],
     ['no Location', stream(frame('1'))],
+    ['a Location that is none', stream(frame('1'), { location: 'http://[' })],
     ['no stream', json(200, { a: 1 }, at)],
   ])('%s', async (_, answer) => {
     const server = await serve(answer);

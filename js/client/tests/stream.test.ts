@@ -442,7 +442,7 @@ describe('an answer', () => {
     expect(attempts).toEqual([
       { number: 1, status: undefined },
       { number: 2, status: 401 },
-      { number: 3, status: 200 },
+      { number: 3, status: undefined },
       { number: 4, status: 401 },
     ]);
     expect(server.asked[3]?.headers.authorization).toBe('Bearer 4');
@@ -455,6 +455,37 @@ describe('an answer', () => {
     expect(server.asked).toHaveLength(2);
     await expect(collect(openStream(server.url, { headers: {} }))).rejects.toMatchObject({ status: 401 });
     expect(server.asked).toHaveLength(3);
+  });
+});
+
+describe('nonsense', () => {
+  test.each(['http://[', 'javascript:0', 'file:///etc/passwd'])('in a Location, %s, is none', async (location) => {
+    const server = await serve(stream(frame(1), { location }), stream(completed(2)));
+
+    expect((await collect(openStream(server.url, quick))).map(({ id }) => id)).toEqual(['1', '2']);
+    expect(server.asked.map(({ path }) => path)).toEqual(['/', '/']);
+  });
+
+  test('in data, which is no JSON, is handed on', async () => {
+    const odd = 'id: 1\nevent: odd\ndata: "first":\n\n';
+    const server = await serve(stream(odd + completed(2)));
+
+    expect((await collect(openStream(server.url, quick))).map(({ data }) => data)[0]).toBe('"first":');
+  });
+
+  test('in an id, which fits in no header, breaks the stream', async () => {
+    const server = await serve(stream('id: a\x0cb\ndata: 1\n\n'));
+
+    await expect(collect(openStream(server.url, { ...quick, dialect: 'raw' }))).rejects.toMatchObject({
+      code: 'stream_broken',
+    });
+  });
+
+  test('of a length that nobody needs, in an id, is sent', async () => {
+    const id = 'é'.repeat(6_000);
+    const server = await serve(stream(`id: ${id}\ndata: 1\n\n`), status(204));
+
+    expect(await collect(openStream(server.url, { ...quick, dialect: 'raw' }))).toHaveLength(1);
   });
 });
 
