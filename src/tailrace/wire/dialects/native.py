@@ -64,7 +64,7 @@ def first_of(data: str) -> int | None:
         return None
     try:
         return msgspec.json.decode(data, type=_Merged).first
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 
