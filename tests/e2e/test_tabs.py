@@ -60,6 +60,10 @@ class Tabs:
     async def release(self) -> None:
         await asyncio.to_thread(self.server.call, self.site.release())
 
+    async def one_is_left(self) -> None:
+        """Wait until one stream is open, while nothing ends the runs."""
+        await asyncio.to_thread(self.server.eventually, lambda: self.site.streams.now == 1)
+
     async def counted(self) -> tuple[int, int]:
         """How many streams are open, and how many were at the same time at most."""
         streams = self.site.streams
@@ -152,6 +156,7 @@ async def test_when_the_tab_that_reads_is_closed_another_goes_on_without_a_gap(t
         await pages.pop(0).close()
         latest = await pages[0].evaluate("id => window.seen[id].seqs.length", run_id)
         await asyncio.gather(*(_at_least(page, run_id, min(latest + 20, 385)) for page in pages))
+    await tabs.one_is_left()
     await tabs.release()
 
     await asyncio.gather(*(_ends_whole(page, run_id, 400) for page in pages))
@@ -166,6 +171,7 @@ async def test_a_tab_that_is_loaded_anew_reads_the_run_again_and_the_others_go_o
     for page in pages:
         await page.reload()
         await asyncio.gather(*(_at_least(each, run_id, 30) for each in pages))
+    await tabs.one_is_left()
     await tabs.release()
 
     await asyncio.gather(*(_ends_whole(page, run_id, 200) for page in pages))
