@@ -1,7 +1,7 @@
 // What the leader of the tabs does: one stream of all runs that any tab wants, told to all of them.
-import { endsRun, type Key, type Message, type SharingParts, seqOf } from './sharing.js';
 import type { ServerSentEvent } from './sse.js';
 import type { EventStream } from './stream.js';
+import { endsRun, type Key, type Message, type SharingParts, seqOf } from './tabs.js';
 
 export interface FeedParts extends Pick<SharingParts, 'open' | 'identified'> {
   say: (message: Message) => void;

@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { readFeed } from '../src/feed.js';
 import { createClient } from '../src/index.js';
-import { createSharing, type Message, type Sharing } from '../src/sharing.js';
+import { createSharing, type Sharing } from '../src/sharing.js';
 import { openStream } from '../src/stream.js';
+import type { Message } from '../src/tabs.js';
 import { refusal } from '../src/testing/index.js';
 import { type FeedServer, fakeBrowser, feedServer } from './feed-server.js';
 
