@@ -1,6 +1,5 @@
 """What suites share: a guard against a blocked event loop, an honest answer about missing programs, and a browser."""
 
-import os
 import shutil
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import cast
@@ -10,6 +9,8 @@ import pytest_asyncio
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 from playwright.async_api import Page, async_playwright
+
+from tests.missing import missing
 
 _PAGE_PATIENCE_MS = 20_000
 
@@ -53,13 +54,8 @@ def require_program() -> Callable[..., str]:
     """
 
     def require(*names: str) -> str:
-        for name in names:
-            if path := shutil.which(name):
-                return path
-        reason = f"not installed: {' or '.join(names)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        path = next(filter(None, map(shutil.which, names)), None)
+        return path or missing(f"not installed: {' or '.join(names)}")
 
     return require
 

@@ -1,6 +1,5 @@
 """The client's `reduce` makes of any log what `fold.reduce` makes of it."""
 
-import os
 import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from tailrace import events, fold
 from tailrace.events import Entry, Event
+from tests.missing import missing
 from tests.unit.strategies import logs, merged_variants, numbered
 
 _PACKAGE = Path(__file__).parents[2] / "js" / "client"
@@ -42,10 +42,7 @@ def reducer(require_program: Callable[..., str], tmp_path_factory: pytest.TempPa
     node = require_program("node")
     esbuild = _PACKAGE / "node_modules" / ".bin" / "esbuild"
     if not esbuild.exists():
-        reason = "the tools of the npm package are not installed: make install"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        missing("the tools of the npm package are not installed: make install")
     module = tmp_path_factory.mktemp("reduce") / "reduce.mjs"
     source = _PACKAGE / "src" / "reduce.ts"
     subprocess.run(

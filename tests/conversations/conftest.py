@@ -1,7 +1,6 @@
 """Conversations in each database there is, with a clock that a test moves."""
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest_asyncio
 from tailrace.chat.conversations.store import Conversations
 from tailrace.chat.conversations.tables import METADATA
 from tailrace.testing import FakeClock
+from tests.missing import missing
 from tests.postgres_server import PostgresServer, postgres_programs
 
 #: Opens the database of a test once more, as another worker would, with other arguments than the usual.
@@ -24,10 +24,7 @@ def postgres() -> Iterator[PostgresServer]:
     """A server for all tests, which take a database each; a test that stops it starts it again."""
     programs = postgres_programs()
     if programs is None:
-        reason = "not installed: PostgreSQL (initdb and postgres)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        missing("not installed: PostgreSQL (initdb and postgres)")
     with PostgresServer(programs) as server:
         yield server
 

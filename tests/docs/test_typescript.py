@@ -7,7 +7,6 @@ block under it is what it prints, `…` standing for anything. Any other block i
 import asyncio
 import itertools
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from tailrace.chat.app import create_app
 from tests.docs.commands import shows
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 from tests.integration.support.server import AppServer
+from tests.missing import missing
 
 _PACKAGE = ROOT / "js" / "client"
 _README = "js/client/README.md"
@@ -41,10 +41,7 @@ def tools(require_program: Callable[..., str]) -> Path:
     """The programs that the package is made with."""
     require_program("node")
     if not (_PACKAGE / "dist" / ".stamp").exists():
-        reason = "the npm package is not built: make install"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        missing("the npm package is not built: make install")
     return _PACKAGE / "node_modules" / ".bin"
 
 

@@ -1,7 +1,6 @@
 """Many tabs of one browser, which allows six connections to a server: one of them reads for all."""
 
 import asyncio
-import os
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.e2e.tabs_site import TabsSite, words_upto
 from tests.integration.support.server import AppServer
+from tests.missing import missing
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -30,10 +30,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[.
     require_program("node")
     esbuild = _PACKAGE / "node_modules" / ".bin" / "esbuild"
     if not esbuild.exists():
-        reason = "the tools of the npm package are not installed: make install"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        missing("the tools of the npm package are not installed: make install")
     folder = tmp_path_factory.mktemp("client")
     options = ["--bundle", "--splitting", "--format=esm", "--target=es2022", "--log-level=error", f"--outdir={folder}"]
     subprocess.run([esbuild, _PACKAGE / "src" / "index.ts", *options], check=True)

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from tests.examples.program import EXAMPLES, Program
 from tests.examples.serving import PATIENCE_MS, Site, post_json
 from tests.integration.support.client import Reply, fetch, open_stream
 from tests.integration.support.frames import events_of
+from tests.missing import missing
 
 TOKEN = "the token of the tests"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -250,10 +250,7 @@ def react(url: str, require_program: Callable[..., str]) -> dict[str, Any]:
     """What the component shows in the end."""
     node = require_program("node")
     if not NODE_MODULES.is_dir():
-        reason = "React is not installed: make install"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        missing("React is not installed: make install")
     script, component = READERS / "react_answer.mjs", EXAMPLE / "react" / "Answer.js"
     command = [node, str(script), str(NODE_MODULES), str(component), url, TOKEN]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)

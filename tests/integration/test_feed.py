@@ -55,7 +55,10 @@ async def test_each_run_comes_from_its_cursor_to_its_end(client: tuple[AsgiClien
     assert [event.event for event in events].count("run.completed") == 2
 
 
-async def test_a_run_that_begins_in_the_thread_is_joined(client: tuple[AsgiClient, Tailrace]) -> None:
+@pytest.mark.parametrize(("query", "thread"), [("thread=t", "t"), ("thread=t&thread=u&thread=t", "u")])
+async def test_a_run_that_begins_in_one_of_the_threads_is_joined(
+    client: tuple[AsgiClient, Tailrace], query: str, thread: str
+) -> None:
     http, tail = client
     gate = asyncio.Event()
     running = await tail.start(counted(3, gate), owner="alice", thread="t")
@@ -64,11 +67,11 @@ async def test_a_run_that_begins_in_the_thread_is_joined(client: tuple[AsgiClien
     seen: list[ServerSentEvent] = []
     begun: Run | None = None
 
-    async with asyncio.timeout(10), http.stream("GET", "/runs/feed?thread=t", headers=ALICE) as response:
+    async with asyncio.timeout(10), http.stream("GET", f"/runs/feed?{query}", headers=ALICE) as response:
         async for chunk in response:
             seen += decoder.feed(chunk)
             if begun is None:
-                begun = await tail.start(counted(4), owner="alice", thread="t")
+                begun = await tail.start(counted(4), owner="alice", thread=thread)
                 gate.set()
             if [event.event for event in seen].count("run.completed") == 2:
                 break
@@ -76,31 +79,6 @@ async def test_a_run_that_begins_in_the_thread_is_joined(client: tuple[AsgiClien
     assert begun is not None
     assert of_run(seen, running) == list(range(1, 6))
     assert of_run(seen, begun) == list(range(1, 7))
-    assert of_run(seen, elsewhere) == []
-
-
-async def test_several_threads_are_on_one_feed(client: tuple[AsgiClient, Tailrace]) -> None:
-    http, tail = client
-    gate = asyncio.Event()
-    running = await tail.start(counted(2, gate), owner="alice", thread="t")
-    elsewhere = await tail.start(counted(2), owner="alice", thread="other")
-    decoder = Decoder()
-    seen: list[ServerSentEvent] = []
-    begun: Run | None = None
-
-    query = "/runs/feed?thread=t&thread=u&thread=t"
-    async with asyncio.timeout(10), http.stream("GET", query, headers=ALICE) as response:
-        async for chunk in response:
-            seen += decoder.feed(chunk)
-            if begun is None:
-                begun = await tail.start(counted(3), owner="alice", thread="u")
-                gate.set()
-            if [event.event for event in seen].count("run.completed") == 2:
-                break
-
-    assert begun is not None
-    assert of_run(seen, running) == list(range(1, 5))
-    assert of_run(seen, begun) == list(range(1, 6))
     assert of_run(seen, elsewhere) == []
 
 

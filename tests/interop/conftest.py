@@ -1,7 +1,6 @@
 """What the interop tests share: the real clients from npm, a server for them, and a way to it that breaks."""
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ import pytest
 
 from tests.integration.support.server import AppServer
 from tests.interop.cutting_proxy import CuttingProxy
+from tests.missing import missing
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parents[1] / "js" / "client" / "dist"
@@ -67,6 +67,4 @@ def cuts() -> Iterator[Callable[[int], CuttingProxy]]:
 
 def _require(path: Path, reason: str) -> None:
     if not path.exists():
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        missing(reason)

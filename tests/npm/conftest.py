@@ -1,11 +1,12 @@
 """The npm package as it is built, and the programs that it is built and run with."""
 
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.missing import missing
 
 _PACKAGE = Path(__file__).parents[2] / "js" / "client"
 
@@ -33,8 +34,5 @@ def npm_package(require_program: Callable[..., str]) -> NpmPackage:
     """The package; without node or what `make install` builds the test is skipped, or fails in CI."""
     node = require_program("node")
     if not (_PACKAGE / "dist" / ".stamp").exists():
-        reason = "the npm package is not built: make install"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        missing("the npm package is not built: make install")
     return NpmPackage(_PACKAGE, node)

@@ -2,13 +2,13 @@
 
 import asyncio
 import itertools
-import os
 from collections.abc import AsyncGenerator, Callable, Iterator
 
 import httpx2
 import pytest
 import pytest_asyncio
 
+from tests.missing import missing
 from tests.postgres_server import PostgresServer, postgres_programs
 from tests.redis_server import RedisServer
 from tests.tenants.people import User
@@ -21,10 +21,7 @@ _tenants = itertools.count(1)
 def postgres() -> Iterator[PostgresServer]:
     programs = postgres_programs()
     if programs is None:
-        reason = "not installed: PostgreSQL (initdb and postgres)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        missing("not installed: PostgreSQL (initdb and postgres)")
     with PostgresServer(programs) as server:
         yield server
 

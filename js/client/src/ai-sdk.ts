@@ -1,6 +1,7 @@
 // Of `ai` only types are imported: the transport is handed to whichever version the page has.
 import type { ChatTransport, UIMessage, UIMessageChunk } from 'ai';
 import { nothing } from './backoff.js';
+import { randomKey } from './keys.js';
 import type { FollowOptions, ReconnectOptions } from './machine.js';
 import { openEvents } from './stream.js';
 
@@ -59,7 +60,7 @@ export class TailraceChatTransport<M extends UIMessage = UIMessage> implements C
     const open = (url: string, headers: HeadersInit | undefined, json?: object, listener?: typeof onConnection) => {
       const own = json && {
         'content-type': 'application/json',
-        'idempotency-key': crypto.getRandomValues(new Uint32Array(4)).join('-'),
+        'idempotency-key': randomKey(),
       };
       return openEvents(
         url,

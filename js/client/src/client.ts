@@ -1,4 +1,5 @@
 import { NotAStreamError } from './errors.js';
+import { randomKey } from './keys.js';
 import type { FollowOptions, ReconnectOptions } from './machine.js';
 import { whole } from './reduce.js';
 import type { RunDocument } from './reduced.gen.js';
@@ -125,21 +126,15 @@ export function createClient(options: ClientOptions = {}): Client {
     });
 
   const client: Client = {
-    async run(body, { key = crypto.getRandomValues(new Uint32Array(4)).join('-'), signal, path = start } = {}) {
+    async run(body, { key = randomKey(), signal, path = start } = {}) {
       const isShared = await shared();
-      const more = {
-        'content-type': 'application/json',
-        'idempotency-key': key,
-        ...(isShared && { prefer: 'respond-async' }),
-      };
-      const merged = (own?: HeadersInit) => {
-        const all = new Headers(own);
-        for (const [name, value] of Object.entries(more)) all.set(name, value);
-        return all;
-      };
       const source = openStream(urlOf(path), {
         ...stream,
-        headers: typeof headers === 'function' ? async (attempt) => merged(await headers(attempt)) : merged(headers),
+        extra: {
+          'content-type': 'application/json',
+          'idempotency-key': key,
+          ...(isShared && { prefer: 'respond-async' }),
+        },
         method: 'POST',
         body: JSON.stringify(body),
         signal,

@@ -1,5 +1,6 @@
 // One connection for all tabs of a browser: one of them, the leader, reads, and tells the others what it reads.
 import { type Feed, readFeed } from './feed.js';
+import { randomKey } from './keys.js';
 import type { Connection } from './machine.js';
 import type { Source } from './run.js';
 import type { ServerSentEvent } from './sse.js';
@@ -27,7 +28,7 @@ interface Reader extends Source {
 }
 
 export function createSharing({ name, open, identified }: SharingParts): Sharing {
-  const tab = crypto.getRandomValues(new Uint32Array(4)).join('-');
+  const tab = randomKey();
   const lockOf = (tab: string) => `${name} ${tab}`;
   const readers = new Set<Reader>();
   const channel = new BroadcastChannel(name);
